@@ -22,7 +22,7 @@ END_DATA_IDX=${END_DATA_IDX:-100000}
 METHOD=${METHOD:-dmlr}                            # dmlr, or vanilla: the same prompt without thoughts
 PRESET=${PRESET:-paper}                           # paper, reference or tuned: thoughts, steps, noise, patches
 SEED=${SEED:-42}
-BATCH_SIZE=${BATCH_SIZE:-8}                       # samples optimised side by side
+BATCH_SIZE=${BATCH_SIZE:-auto}                    # samples optimised side by side; never changes the results
 MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-}                # empty: 2048, on the demo 256
 
 bash script/setup.sh
