@@ -90,6 +90,13 @@ def test_setup_installs_once_and_again_when_the_pins_change(project):
     assert project.installs() == 4
 
 
+def test_a_moved_project_is_installed_again(project):
+    project.run("script/setup.sh")
+    project.root = project.root.rename(project.root.with_name("moved"))
+    project.run("script/setup.sh")
+    assert project.installs() == 4  # the editable install would point at the old folder
+
+
 def test_a_failed_install_is_not_taken_for_a_finished_one(project):
     broken = STUB_PYTHON.replace("case", '[[ "$*" == *"-r requirements.txt"* ]] && exit 1\ncase', 1)
     executable(project.root / ".venv/bin/python", broken)
