@@ -11,6 +11,7 @@ from typing import NoReturn
 from dmlr.errors import UserError
 from dmlr.files import write_bytes_atomic
 from dmlr.report.compare import compare
+from dmlr.report.html import IMAGE_SIDE, info_text, write_report
 from dmlr.report.runs import load_runs
 from dmlr.report.tables import comparison_markdown, comparison_text
 
@@ -43,4 +44,28 @@ def compare_main(argv: Sequence[str]) -> int:
     print(text, end="")
     if flags.out:
         write_bytes_atomic(flags.out, text.encode())
+    return 0
+
+
+def report_main(argv: Sequence[str]) -> int:
+    """`dmlr report OUT [OUT ...]`: one self-contained HTML file about one run, or several over the same
+    questions.
+    """
+    parser = _Parser(
+        prog="dmlr report", description="Write one self-contained HTML file about finished runs."
+    )
+    parser.add_argument("runs", nargs="+", metavar="OUT", help="run folders; the first one is the baseline")
+    parser.add_argument("--out", type=Path, help="file to write [report.html in the first folder]")
+    parser.add_argument(
+        "--image_side",
+        type=int,
+        default=IMAGE_SIDE,
+        metavar="PIXELS",
+        help=f"longer side of the embedded images, 0: none [{IMAGE_SIDE}]",
+    )
+    flags = parser.parse_args(argv)
+    if flags.image_side < 0:
+        raise UserError(f"--image_side {flags.image_side}: must be 0 or more pixels")
+    runs = load_runs(flags.runs)
+    print(info_text(write_report(runs, flags.out or runs[0].folder / "report.html", flags.image_side)))
     return 0
