@@ -32,7 +32,7 @@ from dmlr.data import Sample
 from dmlr.decoding import Generation
 from dmlr.injection import EMPTY
 from dmlr.prediction import Prediction, StepTrace
-from dmlr.scoring import Scorer
+from dmlr.scoring import MAX_PACKED_TOKENS, Scorer
 
 
 def answer(samples: Sequence[Sample], backbone: Backbone, config: Config) -> list[Prediction]:
@@ -52,7 +52,7 @@ def answer_prompts(
     """`answer` for prompts that are tokenised already; `started` (perf_counter seconds) is when work on them began."""
     started = time.perf_counter() if started is None else started
     L, style = num_thoughts(config), block_style(config)
-    prefix = backbone.prefill(prompts, reserve=L * (1 + config.visual.initial_patch_count) + 64)
+    prefix = backbone.prefill(prompts, reserve(config))
     start = backbone.initial_thoughts(prefix, L, config.visual.visual_only)
     if L == 0:
         state = State(start, no_patches(prefix, 0, 0))
@@ -72,6 +72,12 @@ def answer_prompts(
 def num_thoughts(config: Config) -> int:
     """L, which is 0 for plain generation."""
     return 0 if config.decoding.method == "vanilla" else config.latent.num_thought_tokens
+
+
+def reserve(config: Config) -> int:
+    """Cache slots to keep free behind the prefix: the largest packed block, and some tokens to decode."""
+    block = num_thoughts(config) * (1 + config.visual.num_selected_patches)
+    return max(block, min(block * config.latent.num_candidates, MAX_PACKED_TOKENS)) + 64
 
 
 def block_style(config: Config) -> BlockStyle:

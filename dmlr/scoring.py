@@ -15,7 +15,7 @@ from dmlr.prompts import SELF_SCORE_REQUEST
 from dmlr.reward import parse_self_score, score_logits
 
 _SELF_SCORE_TOKENS = 8  # enough for "0.123456"; anything longer is not a bare number
-_MAX_PACKED_TOKENS = 2048  # rows of one packed forward: the mask grows with its square
+MAX_PACKED_TOKENS = 2048  # rows of one packed forward: the mask grows with its square
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Scorer:
         """Score K candidates per sample, (B, K, L, D), that share the accepted patches (B, L, M)."""
         K, L = candidates.shape[1:3]
         longest = L * (1 + patches.shape[-1]) + len(self._tail)
-        chunk = max(1, _MAX_PACKED_TOKENS // longest)
+        chunk = max(1, MAX_PACKED_TOKENS // longest)
         parts = [self._packed(c, patches, True) for c in candidates.split(chunk, dim=1)]
         sizes = [p.reward.shape[1] for p in parts]
         attention = torch.stack([p.attention * n for p, n in zip(parts, sizes, strict=True)]).sum(0) / K
