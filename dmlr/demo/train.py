@@ -21,7 +21,7 @@ from dmlr.demo.model import build_model, build_processor, save_checkpoint
 from dmlr.demo.packing import IGNORE, LONG, SHORT, Packer, Segments
 from dmlr.demo.shapes import Scene, make_scene
 from dmlr.demo.tokenizer import build_tokenizer
-from dmlr.demo.vision import cache_features, warm_up
+from dmlr.demo.vision import cache_features, warm_up, whiten
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class TrainConfig:
     scenes: int = 6000  # training images
     vision_updates: int = 160
     vision_batch: int = 32
-    updates: int = 2000
+    updates: int = 3400
     images: int = 12  # per update
     shorts: int = 6  # short segments per image, beside one long one
     lr: float = 3e-3
@@ -71,6 +71,7 @@ def _vision_stage(
     weights, cached = folder / "vision.pt", folder / "features.pt"
     if not weights.exists():
         warm_up(model, config.seed, config.vision_updates, config.vision_batch)
+        whiten(model, scenes[:100])
         torch.save(model.model.visual.state_dict(), weights)
     model.model.visual.load_state_dict(torch.load(weights, weights_only=True))
     if not cached.exists():

@@ -25,7 +25,7 @@ PATCH = 14
 MERGE = 2
 TOKENS_PER_SIDE = SIDE // (PATCH * MERGE)
 IMAGE_TOKENS = TOKENS_PER_SIDE**2  # 144
-FEATURE_RMS = 0.1  # scale of the projected features after the warm-up, near that of the token embeddings
+FEATURE_RMS = 0.1  # scale of the projected features, near that of the token embeddings
 
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
@@ -106,14 +106,35 @@ def warm_up(
             name: (part.argmax(-1) == labels[..., i]).float().mean().item()
             for i, (name, part) in enumerate(zip(("colour", "shape", "row", "column"), parts, strict=True))
         }
-        # The head is gone after this, so the scale of the features is free to choose.
-        factor = FEATURE_RMS / features.pow(2).mean().sqrt().item()
-        last = tower.merger.mlp[-1]
-        assert isinstance(last, nn.Linear)
-        last.weight.mul_(factor)
-        last.bias.mul_(factor)
     log.info("vision accuracy per image token: %s", accuracy)
     return accuracy
+
+
+@torch.no_grad()
+def whitening(features: Tensor, floor: float = 0.05) -> tuple[Tensor, Tensor]:
+    """Matrix (D, D) and offset (D,) that even out the spread of features (..., D), to an overall RMS of `FEATURE_RMS`.
+
+    After the warm-up two directions (place, occupied or not) carry most of the variance and those that tell colours and
+    shapes apart very little, which the language model is slow to pick up. Directions under `floor` of the largest spread
+    are amplified no further: they hold the jitter of the drawing.
+    """
+    flat = features.float().flatten(0, -2)
+    mean = flat.mean(0)
+    _, spread, directions = torch.linalg.svd(flat - mean, full_matrices=False)
+    gain = 1 / spread.clamp(min=floor * spread[0])
+    matrix = directions.T @ (gain[:, None] * directions)
+    matrix *= FEATURE_RMS / ((flat - mean) @ matrix).pow(2).mean().sqrt()
+    return matrix, -(matrix @ mean)
+
+
+@torch.no_grad()
+def whiten(model: Qwen2_5_VLForConditionalGeneration, scenes: Sequence[Scene]) -> None:
+    """Fold the whitening of the features of `scenes` into the last layer of the vision tower."""
+    matrix, offset = whitening(project(model, scenes))
+    last = model.model.visual.merger.mlp[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.copy_(matrix @ last.weight)
+    last.bias.copy_(matrix @ last.bias + offset)
 
 
 @torch.no_grad()
