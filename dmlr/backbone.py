@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from qwen_vl_utils import fetch_image
 from torch import Tensor
-from transformers import RepetitionPenaltyLogitsProcessor
 
 from dmlr import decoding, loading
 from dmlr.attention import AttentionProbe, causal_mask
@@ -97,6 +96,9 @@ class Backbone:
         self.device = loaded.device
         self.min_tokens = min_tokens
         self.max_tokens = max_tokens
+        self.fixed_shapes = (
+            False  # --compile on: decode with fixed shapes, as CUDA graphs where there is CUDA
+        )
         self.tokenizer = loaded.processor.tokenizer
         self.dtype = loaded.model.dtype
         # Any: transformers types sub-configurations as possibly missing; a loaded Qwen2.5-VL has them all.
@@ -369,8 +371,9 @@ class Backbone:
         start = decoding.Start(
             cache, torch.cat([prefix.valid, parts.valid[:, 0]], dim=1), parts.next_position[:, 0], hidden
         )
+        greedy = decoding.greedy_fixed if self.fixed_shapes else decoding.greedy
         try:
-            return decoding.greedy(
+            return greedy(
                 start, self._next_hidden, self._head, self._stop_ids(), max_new_tokens, self._penalty(prefix)
             )
         finally:
@@ -391,10 +394,11 @@ class Backbone:
         value = self._generation_config.repetition_penalty
         if value is None or value == 1.0:
             return None
-        ids = [torch.cat([p.prefix_ids, p.tail_ids]) for p in prefix.prompts]
-        width = max(len(i) for i in ids)
-        seen = torch.stack([torch.cat([i[:1].expand(width - len(i)), i]) for i in ids])
-        return decoding.Penalty(RepetitionPenaltyLogitsProcessor(value), seen.to(self.device))
+        seen = torch.zeros(len(prefix.prompts), self.model.lm_head.out_features, dtype=torch.bool)
+        for row, prompt in zip(seen, prefix.prompts, strict=True):
+            row[prompt.prefix_ids] = True
+            row[prompt.tail_ids] = True
+        return decoding.Penalty(value, seen.to(self.device))
 
     def text(self, generation: Generation) -> str:
         """The generated text, special tokens left out."""

@@ -17,6 +17,9 @@ class KVCache:
         self.values: list[Tensor | None] = [None] * num_layers
         self.capacity = capacity
         self.length = 0
+        self.slot: Tensor | None = (
+            None  # (1,) int64: write one token there and return all slots (fixed shapes)
+        )
 
     def update(
         self, key: Tensor, value: Tensor, layer_idx: int, *args: object, **kwargs: object
@@ -26,6 +29,10 @@ class KVCache:
         Under autograd (`--use_auto_grad`) nothing is written: the kept part is constant and the new part is
         concatenated, so that a step leaves no graph behind in the buffers.
         """
+        if self.slot is not None:
+            keys, values = self._buffers(layer_idx, key)
+            slot = self.slot.to(key.device)
+            return keys.index_copy_(2, slot, key), values.index_copy_(2, slot, value)
         end = self.length + key.shape[2]
         if torch.is_grad_enabled() and key.requires_grad:
             kept_keys, kept_values = self._buffers(layer_idx, key)

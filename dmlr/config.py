@@ -58,7 +58,9 @@ class LatentConfig:
     num_candidates: int = _flag(1, "perturbed candidates K per step")
     antithetic: bool = _flag(False, "draw candidates in pairs of opposite noise (needs an even K)")
     reward_baseline: str = _flag(
-        "none", "none: the paper; mean: leave-one-out mean of the candidates", ("none", "mean")
+        "none",
+        "none: the paper; mean: leave-one-out mean of the candidates (antithetic pairs need none)",
+        ("none", "mean"),
     )
     reward: str = _flag(
         "deepconf",
@@ -247,7 +249,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_selected_patches": 16,
         "top_k": 10,
     },
-    "tuned": {"num_candidates": 8, "antithetic": True, "reward_baseline": "mean", "lr": 0.05},
+    "tuned": {"num_candidates": 8, "antithetic": True, "lr": 0.05},
 }
 
 _BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(

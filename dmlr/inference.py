@@ -264,8 +264,10 @@ class Policy:
         return Moved(thoughts, scored.attention, scored.reward.mean(1))
 
     def _baseline(self, rewards: Tensor, best_reward: Tensor) -> Tensor:
-        if self._latent.reward_baseline == "none":
-            return torch.zeros_like(rewards)
+        if self._latent.reward_baseline == "none" or self._latent.antithetic:
+            return torch.zeros_like(
+                rewards
+            )  # a baseline shared by an antithetic pair cancels in its difference
         if rewards.shape[1] > 1:
             return policy.leave_one_out(rewards)
         self._past_rewards.append(rewards)

@@ -1,6 +1,5 @@
 """Loading a Qwen2.5-VL: from a folder, the hub, or the shipped demo; every failure is one line that says what to do."""
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
 from dmlr import attention
@@ -74,6 +74,7 @@ def load(config: ModelConfig) -> Loaded:
         "token": os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_TOKEN") or None,
     }
     try:
+        options |= _reach(source, options["token"])
         model_config = AutoConfig.from_pretrained(source, **options)
         if model_config.model_type != "qwen2_5_vl":
             raise UserError(
@@ -87,9 +88,31 @@ def load(config: ModelConfig) -> Loaded:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             source, dtype=dtype, device_map=placement, attn_implementation="sdpa", **options
         )
-    except (OSError, HfHubHTTPError, ValueError, json.JSONDecodeError) as error:
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # safetensors and tokenizers raise bare exceptions for damaged files
+        log.debug("loading %s failed", source, exc_info=True)
         raise UserError(f"--model_name_or_path {source}: {explain(source, error)}") from error
     return finish(model, processor, device)
+
+
+def _reach(source: str, token: str | None) -> dict[str, Any]:
+    """Ask the hub once whether `source` is there, without the library's retries (they take 20 s off line).
+
+    A repository that is in the local cache is used from there when the hub cannot be reached.
+    """
+    if Path(source).exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+        return {}
+    try:
+        get_hf_file_metadata(hf_hub_url(source, "config.json"), token=token, timeout=10)
+    except (RepositoryNotFoundError, GatedRepoError):
+        raise
+    except (HTTPError, OSError):
+        if isinstance(try_to_load_from_cache(source, "config.json"), str):
+            log.warning("the hub cannot be reached; using the cached copy of %s", source)
+            return {"local_files_only": True}
+        raise
+    return {}
 
 
 def finish(model: Qwen2_5_VLForConditionalGeneration, processor: Any, device: torch.device) -> Loaded:

@@ -288,7 +288,9 @@ def optimise(scorer: NaiveScorer, backbone: Backbone, config: Config) -> Found:
             gradient = torch.zeros_like(thoughts)
             for k in range(K):
                 baseline = 0.0
-                if latent.reward_baseline == "mean" and K > 1:
+                if latent.antithetic:
+                    pass  # whatever the two members of a pair share cancels
+                elif latent.reward_baseline == "mean" and K > 1:
                     baseline = (sum(rewards) - rewards[k]) / (K - 1)
                 elif latent.reward_baseline == "mean":
                     baseline = sum(past) / len(past) if past else best_reward

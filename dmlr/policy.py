@@ -60,7 +60,11 @@ def step_sigma(sigma: float, sigma_decay: float, step: int, noise_space: str) ->
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
-    """Baseline of each candidate: the mean reward of the *other* candidates, (B, K) -> (B, K); K >= 2 (ours)."""
+    """Baseline of each candidate: the mean reward of the *other* candidates, (B, K) -> (B, K); K >= 2 (ours).
+
+    For independent candidates only: with antithetic pairs the partner is not independent, and the estimate would
+    be K / (K - 1) times the gradient.
+    """
     return (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
 
 

@@ -12,7 +12,7 @@ from dmlr.backbone import Backbone, Prompt
 from dmlr.config import Config, ModelConfig
 from dmlr.data import Sample
 
-_WORDS = [
+_WORDS = [  # filler
     "count",
     "the",
     "red",

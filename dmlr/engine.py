@@ -1,0 +1,95 @@
+"""The engine that a run drives: one model, batches of samples, images prepared ahead, and a batch size that fits."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from dmlr import inference
+from dmlr.backbone import Backbone, Prompt
+from dmlr.config import Config
+from dmlr.data import Sample
+from dmlr.prediction import Prediction
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 4  # threads that load images; decoding and resizing release the interpreter lock
+_LARGEST = 32  # samples; beyond it throughput hardly rises and one slow sample holds up more
+_SHARE = 0.8  # of the free memory that a batch may plan for; the rest is fragmentation and workspaces
+
+
+class Engine:
+    """Answers batches with one `Backbone`. The same sample gets the same answer in any batch.
+
+    Images are loaded by threads rather than by the processes of a `DataLoader`: forking after CUDA or OpenMP have
+    started is unsafe, spawning would load the library once more per process, and the work is mostly Pillow's,
+    which runs outside the interpreter lock.
+    """
+
+    def __init__(self, backbone: Backbone, config: Config) -> None:
+        self._backbone = backbone
+        self._config = config
+        self._pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="encode")
+        self._prepared: dict[int, Future[Prompt]] = {}
+        backbone.fixed_shapes = config.decoding.compile == "on"
+
+    @classmethod
+    def load(cls, config: Config) -> "Engine":
+        """Load the model of `config`. Raises `UserError` when it cannot be had."""
+        return cls(Backbone.load(config.model), config)
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Start loading and tokenising what will be asked next; never needed, never waits."""
+        for sample in samples:
+            if sample.data_idx not in self._prepared:
+                self._prepared[sample.data_idx] = self._pool.submit(self._encode, sample)
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """One `Prediction` per sample, in order. Raises what `inference.answer` raises."""
+        self.prepare(samples)
+        futures = [self._prepared.pop(s.data_idx) for s in samples]
+        return inference.answer_prompts([f.result() for f in futures], self._backbone, self._config)
+
+    def _encode(self, sample: Sample) -> Prompt:
+        return self._backbone.encode(
+            sample, inference.num_thoughts(self._config), self._config.decoding.solver_prompt_idx
+        )
+
+    def fitting_batch(self) -> int:
+        """Samples per batch for `--batch_size auto`: what the free memory holds, a power of two up to 32."""
+        free = free_memory(self._backbone.device)
+        fits = int(free * _SHARE // bytes_per_sample(self._backbone, self._config))
+        size = 1
+        while size * 2 <= min(fits, _LARGEST):
+            size *= 2
+        log.info("--batch_size auto: %d (%.1f GB free)", size, free / 1e9)
+        return size
+
+
+def bytes_per_sample(backbone: Backbone, config: Config) -> int:
+    """Upper estimate of the memory of one sample: keys and values to the last token, activations, logits.
+
+    The prompt is taken as `--max_pixels` image tokens and 512 of text; the keys and values are counted twice,
+    because a cache that grows is copied once.
+    """
+    text = backbone.model.config.text_config
+    element = torch.empty(0, dtype=backbone.dtype).element_size()
+    prompt = config.model.max_pixels + 512
+    block = inference.reserve(config)
+    head_dim = text.hidden_size // text.num_attention_heads
+    per_token = text.num_hidden_layers * 2 * text.num_key_value_heads * head_dim * element
+    cache = 2 * per_token * (prompt + block + config.decoding.max_new_tokens)
+    rows = max(prompt, block)
+    activations = rows * (3 * text.intermediate_size + 8 * text.hidden_size) * element
+    scored = max(1, config.latent.num_candidates * inference.num_thoughts(config))
+    logits = 4 * scored * text.vocab_size * 4
+    return cache + activations + logits
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
