@@ -4,6 +4,7 @@ out.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -69,3 +70,56 @@ def report_main(argv: Sequence[str]) -> int:
     runs = load_runs(flags.runs)
     print(info_text(write_report(runs, flags.out or runs[0].folder / "report.html", flags.image_side)))
     return 0
+
+
+def study_main(argv: Sequence[str]) -> int:
+    """`dmlr study`: run arms and seeds, then write one table. All other flags are those of `dmlr run`."""
+    from dmlr import study
+
+    parser = _Parser(
+        prog="dmlr study",
+        description="Run named arms over several seeds and tabulate them against the first one. "
+        "Every other flag is one of `dmlr run` and holds for all arms. Run it again to continue.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--arms", default=",".join(study.ARMS), help="names, the first is the baseline [%(default)s]"
+    )
+    parser.add_argument(
+        "--arms_file", type=Path, metavar="FILE.yaml", help="more arms: `name: {flag: value}`"
+    )
+    parser.add_argument("--seeds", default="0,1,2", help="seeds, for the arms that draw noise [%(default)s]")
+    parser.add_argument("--model", metavar="MODEL", help="short for --model_name_or_path")
+    parser.add_argument("--out", type=Path, default=Path("study"), metavar="DIR", help="folder [%(default)s]")
+    known, rest = parser.parse_known_args(argv)
+    if known.model:
+        rest += ["--model_name_or_path", known.model]
+    reserved = [f"--{name}" for name in ("seed", "output_dir", "overwrite", "resume") if f"--{name}" in rest]
+    if reserved:
+        raise UserError([f"{flag}: the study sets it itself; use --seeds and --out" for flag in reserved])
+    arms = study.parse_arms([name.strip() for name in known.arms.split(",") if name.strip()], known.arms_file)
+    jobs = study.plan(arms, _seeds(known.seeds), known.out, rest)
+    if not study.run_study(jobs, lambda line: print(line, file=sys.stderr)):
+        print(f"stopped; the same command continues {known.out}", file=sys.stderr)
+        return 130
+    results = study.tabulate(study.collect(jobs))
+    print(study.write_tables(results, jobs, known.out))
+    print(f"\n{study.NOTES}\n\nwritten: {known.out / 'study.md'}, {known.out / 'study.json'}")
+    return 0
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        raise UserError(f"--seeds {text}: needs whole numbers with commas between them") from None
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise UserError(f"--seeds {text}: needs at least one, each 0 or more and only once")
+    return seeds
+
+
+def analyze_main(argv: Sequence[str]) -> int:
+    """`dmlr analyze ...`: see `dmlr/analysis/command.py`."""
+    from dmlr.analysis.command import analyze_main as main
+
+    return main(argv)

@@ -7,9 +7,12 @@ heatmaps, no scores).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from dmlr.report.runs import Run, dataset_rows, image_file
 from dmlr.report.statistics import Estimate, mean
 
 Box = Sequence[float]  # x0, y0, x1, y1 in pixels of the original image
@@ -91,3 +94,39 @@ def lift(observed: Sequence[float], chance: Sequence[float]) -> Estimate:
     samples.
     """
     return mean(np.asarray(observed, dtype=float) - np.asarray(chance, dtype=float))
+
+
+@dataclass(frozen=True)
+class PatchEvidence:
+    """How well the injected patches of one answer meet the evidence: shares in [0, 1]."""
+
+    inside: float  # of the patches' area inside the boxes
+    chance: float  # of the image inside the boxes: what blind choice tends to
+    counts: list[int]  # patches per thought
+    cover: np.ndarray  # (rows, columns), see `coverage`
+
+
+def evidence_cover(run: Run) -> dict[int, np.ndarray]:
+    """`coverage` of the samples of a run that have boxes, a local image and a recorded grid, by
+    `data_idx`.
+    """
+    rows = dataset_rows(run)
+    covers = {}
+    for index, entry in run.entries.items():
+        boxes, grid = rows.get(index, {}).get("evidence"), entry.get("image_grid")
+        file = image_file(run, entry)
+        if boxes and grid and file:
+            with Image.open(file) as image:
+                covers[index] = coverage(image.size, (int(grid[0]), int(grid[1])), boxes)
+    return covers
+
+
+def patch_evidence(run: Run) -> dict[int, PatchEvidence]:
+    """`PatchEvidence` of every answer with injected patches and evidence, by `data_idx`."""
+    found = {}
+    for index, cover in evidence_cover(run).items():
+        patches = run.entries[index].get("patches") or []
+        inside = patch_share(patches, cover)
+        if inside is not None:
+            found[index] = PatchEvidence(inside, float(cover.mean()), [len(p) for p in patches], cover)
+    return found

@@ -21,14 +21,13 @@ from markupsafe import Markup
 from matplotlib import colormaps
 
 from dmlr import __version__
-from dmlr.errors import UserError
 from dmlr.files import read_json, write_bytes_atomic
 from dmlr.report import summary_charts, tables
 from dmlr.report.compare import compare, summarise
 from dmlr.report.curves import legend, sparkline
 from dmlr.report.heatmaps import StepMaps, load_maps
 from dmlr.report.pictures import Pictures
-from dmlr.report.runs import Run, dataset_rows, image_file, load_trace, outcome
+from dmlr.report.runs import Run, dataset_rows, image_file, load_analysis, load_trace, outcome
 
 TEMPLATES = Path(__file__).parent / "templates"
 IMAGE_SIDE = 420  # pixels of the longer side of an embedded image
@@ -54,7 +53,7 @@ def write_report(runs: Sequence[Run], path: Path, image_side: int = IMAGE_SIDE) 
     pictures = Pictures(image_side)
     rows = dataset_rows(runs[0])
     traces = [{i: load_trace(run, i) for i in run.entries} for run in runs]
-    dependency = [_analysis(run, "visual_dependency") for run in runs]
+    dependency = [load_analysis(run, "visual_dependency") for run in runs]
     samples = [
         _sample(index, runs, traces, dependency, rows.get(index, {}), pictures, image_side)
         for index in runs[0].entries
@@ -137,21 +136,6 @@ def _settings(runs: Sequence[Run]) -> list[dict[str, Any]]:
         values = ["not recorded" if name not in run.args else _metric_text(run.args[name]) for run in runs]
         found.append({"name": name, "values": values, "differs": len(set(values)) > 1})
     return sorted(found, key=lambda s: not s["differs"])
-
-
-def _analysis(run: Run, name: str) -> dict[int, dict[str, Any]]:
-    """Per-sample part of an analysis that was saved beside the run, by `data_idx`; empty when there is
-    none.
-    """
-    file = run.folder / "analysis" / f"{name}.json"
-    if not file.is_file():
-        return {}
-    content = read_json(file, "analysis")
-    if not isinstance(content, dict) or not isinstance(content.get("samples"), list):
-        raise UserError(
-            f"analysis {file}: not written by `dmlr analyze`; delete it or run the analysis again"
-        )
-    return {row["data_idx"]: row for row in content["samples"]}
 
 
 def _analysis_summary(run: Run) -> dict[str, Any]:

@@ -184,3 +184,18 @@ def image_file(run: Run, entry: dict[str, Any]) -> Path | None:
         if (base / str(recorded)).is_file():
             return base / str(recorded)
     return None
+
+
+def load_analysis(run: Run, name: str) -> dict[int, dict[str, Any]]:
+    """Per-sample part of an analysis that was saved beside the run, by `data_idx`; empty when there is
+    none.
+    """
+    file = run.folder / "analysis" / f"{name}.json"
+    if not file.is_file():
+        return {}
+    content = read_json(file, "analysis")
+    if not isinstance(content, dict) or not isinstance(content.get("samples"), list):
+        raise UserError(
+            f"analysis {file}: not written by `dmlr analyze`; delete it or run the analysis again"
+        )
+    return {row["data_idx"]: row for row in content["samples"]}
