@@ -107,12 +107,14 @@ def run_main(argv: Sequence[str]) -> int:
 
 def describe(summary: dict[str, Any]) -> list[str]:
     """The summary of a run for people."""
-    judged = f"{summary['correct']} of {summary['total']}"
+    judged = summary["total"] - summary["unjudged"] - summary["errors"]
     if summary["accuracy"] is None:
         lines = ["accuracy: nothing judged yet"]
     else:
         low, high = summary["ci95"]
-        lines = [f"accuracy: {summary['accuracy']:.4f} [{low:.4f}, {high:.4f}] ({judged} judged answers)"]
+        lines = [
+            f"accuracy: {summary['accuracy']:.4f} [{low:.4f}, {high:.4f}] ({summary['correct']} of {judged} judged)"
+        ]
     lines.append(f"unjudged: {summary['unjudged']}, failed: {summary['errors']}")
     if summary["remaining"]:
         why = summary["stopped"] or "an unknown reason"

@@ -43,6 +43,9 @@ class Verifying(Protocol):
     def submit(self, output: str, row: Mapping[str, Any], truncated: bool = False) -> "Future[Verdict]":
         """Start judging `output` against the dataset row; `truncated`: it was cut off at its limit."""
 
+    def close(self) -> None:
+        """Release what the verifier holds, once nothing is in flight."""
+
 
 class Crew(Protocol):
     """Whoever answers the samples."""
@@ -113,6 +116,11 @@ class Judging:
     def _done(self, index: int, future: "Future[Verdict]") -> None:
         self._landed.put((index, future))
 
+    def close(self) -> None:
+        """Release the judge, unless verdicts are in flight: a run that was told to stop does not wait for those."""
+        if not self.pending:
+            self._verifier.close()
+
     def landed(self, wait: float = 0.0) -> list[tuple[int, Verdict]]:
         """Verdicts that have arrived; with `wait` seconds for the first one when none has."""
         verdicts = []
@@ -142,15 +150,16 @@ def run(config: Config, engine: Engine = load_engine, verifier: Verifying | None
     dataset = load_dataset(config.run)
     results = Results(config, dataset)
     crew: Crew | None = None
+    judging: Judging | None = None
     try:
         results.prepare()
-        verifier = verifier or make_verifier(config)
+        judging = Judging(verifier or make_verifier(config))
         finished = results.finished()
         todo = [s for s in dataset.samples if s.data_idx not in finished and not s.problem]
         crew = make_crew(config, engine, dataset) if todo else None
         results.open()
         with stop:
-            stopped = _answer_and_judge(config, dataset, results, crew, todo, Judging(verifier), stop)
+            stopped = _answer_and_judge(config, dataset, results, crew, todo, judging, stop)
         remaining = results.summary()["remaining"]
         results.write(_metrics(dataset, results) if not remaining else None)
         summary = results.summary() | {"output": str(results.folder / "results.json"), "stopped": stopped}
@@ -158,6 +167,8 @@ def run(config: Config, engine: Engine = load_engine, verifier: Verifying | None
     finally:
         if crew:
             crew.close()
+        if judging:
+            judging.close()
         results.close()
 
 

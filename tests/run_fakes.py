@@ -62,6 +62,7 @@ class Verifier:
 
     def __init__(self):
         self.calls = []
+        self.closed = False
 
     def submit(self, output, row, truncated=False):
         self.calls.append(output)
@@ -69,6 +70,9 @@ class Verifier:
         right = output.endswith(str(row["solution"]))
         future.set_result(Verdict("correct" if right else "wrong", "rules:test", "compared", output[-1:]))
         return future
+
+    def close(self):
+        self.closed = True
 
 
 def write_dataset(folder, questions, name="set.json"):

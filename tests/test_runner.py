@@ -159,7 +159,7 @@ def test_a_slow_verdict_never_holds_up_the_next_sample(tmp_path):
 
         return answer
 
-    class Slow:
+    class Slow(Verifier):
         pool = ThreadPoolExecutor(8)
 
         def submit(self, output, row, truncated=False):
@@ -175,14 +175,15 @@ def test_a_slow_verdict_never_holds_up_the_next_sample(tmp_path):
 
 
 def test_a_verifier_that_breaks_leaves_answers_unjudged(tmp_path):
-    class Broken:
+    class Broken(Verifier):
         def submit(self, output, row, truncated=False):
             future = Future()
             future.set_exception(RuntimeError("no judge"))
             return future
 
     outcome = execute(flags(tmp_path, 3), verifier=Broken())
-    assert (outcome.summary["unjudged"], outcome.summary["total"]) == (3, 0)
+    assert (outcome.summary["unjudged"], outcome.summary["total"]) == (3, 3)
+    assert outcome.summary["accuracy"] is None
     assert "no judge" in comparable(tmp_path / "out")["entries"][0]["verdict_reason"]
 
 
