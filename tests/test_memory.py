@@ -1,0 +1,43 @@
+"""Peak memory of the optimisation does not grow with the number of steps (counted by the allocator, not timed)."""
+
+import itertools
+
+import pytest
+import torch
+
+from dmlr import inference
+
+# What a step may leave behind: its record of a few numbers per sample. One copy of the thoughts of four
+# samples is three times as much, the activations of a block a thousand times.
+BYTES_PER_STEP = 1024
+
+
+def peak_bytes(work):
+    """Most bytes of tensors alive at once during `work`, from the CPU allocator's own events."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    assert events
+    ordered = sorted(events, key=lambda event: event.start_ns())
+    return max(itertools.accumulate(event.nbytes() for event in ordered))
+
+
+SETTINGS = {
+    "reinforce, patches from the first step": {"initial_patch_count": 4, "num_selected_patches": 4},
+    "packed candidates": {"num_candidates": 4, "reward_baseline": "mean", "num_selected_patches": 0},
+    "true gradient": {"use_auto_grad": True, "num_selected_patches": 0},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_peak_memory_does_not_grow_with_the_steps(tiny, samples, config, name):
+    config = config.replace(max_new_tokens=1, save_latents=False, **SETTINGS[name])
+    few, many = 3, 18
+
+    def run(count):
+        return lambda: inference.answer(samples, tiny, config.replace(max_num_steps=count))
+
+    run(few)()  # what is allocated once per process
+    base, peak = (peak_bytes(run(count)) for count in (few, many))
+    assert peak - base < (many - few) * BYTES_PER_STEP
