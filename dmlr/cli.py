@@ -116,9 +116,9 @@ def describe(summary: dict[str, Any]) -> list[str]:
             f"accuracy: {summary['accuracy']:.4f} [{low:.4f}, {high:.4f}] ({summary['correct']} of {judged} judged)"
         ]
     lines.append(f"unjudged: {summary['unjudged']}, failed: {summary['errors']}")
-    if summary["remaining"]:
-        why = summary["stopped"] or "an unknown reason"
-        lines.append(f"stopped by {why}: {summary['remaining']} samples are left; --resume continues")
+    if summary["stopped"]:
+        left = f"{summary['remaining']} samples and the missing verdicts are left"
+        lines.append(f"stopped by {summary['stopped']}: {left}; the same command with --resume goes on")
     lines.append(f"results: {summary['output']}")
     return lines
 

@@ -4,8 +4,10 @@ The parent owns the data, the verdicts and the files. Answers come from a crew: 
 (`InProcess`), or workers on Ray (`dmlr/workers.py`). A verdict never holds up the next sample.
 """
 
+import contextlib
 import logging
 import queue
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -158,8 +160,13 @@ def run(config: Config, engine: Engine = load_engine, verifier: Verifying | None
         todo = [s for s in dataset.samples if s.data_idx not in finished and not s.problem]
         crew = make_crew(config, engine, dataset) if todo else None
         results.open()
-        with stop:
-            stopped = _answer_and_judge(config, dataset, results, crew, todo, judging, stop)
+        try:
+            with stop:
+                stopped = _answer_and_judge(config, dataset, results, crew, todo, judging, stop)
+        except UserError:
+            with contextlib.suppress(UserError):  # the disk may be full; what happened first is what counts
+                results.write()
+            raise
         remaining = results.summary()["remaining"]
         results.write(_metrics(dataset, results) if not remaining else None)
         summary = results.summary() | {"output": str(results.folder / "results.json"), "stopped": stopped}
@@ -212,12 +219,14 @@ def _answer_and_judge(
                 take_verdicts()
                 progress.workers(crew.state())
                 results.write_now_and_then()
-        stopped = stop.reason() if results.summary()["remaining"] else None
-        waited = 0.0
-        while judging.pending and not (stop.reason() and waited >= VERDICT_GRACE_SECONDS):
+        told_to_stop = None
+        while judging.pending:
             take_verdicts(wait=0.2)
-            waited += 0.2
-        return stopped
+            if stop.reason() and told_to_stop is None:
+                told_to_stop = time.monotonic()
+            if told_to_stop is not None and time.monotonic() - told_to_stop > VERDICT_GRACE_SECONDS:
+                break
+        return stop.reason() if results.summary()["remaining"] or judging.pending else None
     finally:
         progress.close()
 

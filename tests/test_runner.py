@@ -187,6 +187,24 @@ def test_a_verifier_that_breaks_leaves_answers_unjudged(tmp_path):
     assert "no judge" in comparable(tmp_path / "out")["entries"][0]["verdict_reason"]
 
 
+def test_a_judge_that_hangs_does_not_hold_up_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "VERDICT_GRACE_SECONDS", 0.2)
+
+    class Hanging(Verifier):
+        def submit(self, output, row, truncated=False):
+            return Future() if row["solution"] == "1" else super().submit(output, row)
+
+    verifier = Hanging()
+    outcome = execute(flags(tmp_path, 4, "--limit_seconds", "0.5"), verifier=verifier)
+    assert "time limit" in outcome.stopped
+    assert (outcome.summary["remaining"], outcome.summary["unjudged"]) == (0, 2)
+    assert not verifier.closed  # closing would wait for it
+    verifier = Verifier()
+    assert execute(flags(tmp_path, 4, "--resume"), verifier=verifier).summary["unjudged"] == 0
+    assert len(verifier.calls) == 2
+    assert verifier.closed
+
+
 def test_truncation_is_told_to_the_verifier(tmp_path):
     told = []
 
