@@ -213,7 +213,7 @@ def test_hallusion_text_questions_need_no_image(tmp_path: Path) -> None:
 def test_mmstar_walks_both_option_styles(tmp_path: Path) -> None:
     questions = [
         "Who is it?\nOptions: A: A man, tall, B: A couple, C: nan, D: B, maybe",
-        "Hint: letter.\nQuestion: Let C. be a point.\nChoices:\n(A) 50\n(B) 6, 5\n(C) 7",
+        "Hint: letter.\nQuestion: Let C. be a point.\nChoices:\n(A) 50, (B) too\n(B) 6, 5\n(C) 7",
         "Hint: letter.\nQuestion: No header.\n(A) one\n(B) two",
         "Which code?\nOptions: A: x = 1\\nprint(x), B: y = 2\\nprint(y)\n",
         "Solve_x000D_\nit.\nOptions: A: nan, B: 2",
@@ -225,14 +225,14 @@ def test_mmstar_walks_both_option_styles(tmp_path: Path) -> None:
     )
     assert [row["choices"] for row in rows] == [
         ["A man, tall", "A couple", "nan", "B, maybe"],
-        ["50", "6, 5", "7"],
+        ["50, (B) too", "6, 5", "7"],
         ["one", "two"],
         ["x = 1\\nprint(x)", "y = 2\\nprint(y)"],
         ["nan", "2"],
     ]
     assert [row["solution"] for row in rows] == [
         "A. A man, tall",
-        "A. 50",
+        "A. 50, (B) too",
         "B. two",
         "B. y = 2\\nprint(y)",
         "A. nan",

@@ -281,13 +281,12 @@ def test_a_pair_with_one_wrong_and_one_open_row_is_undecided() -> None:
 
 
 def test_entries_are_joined_by_position_not_by_idx() -> None:
-    rows = [{**row, "idx": 3 - index} for index, row in enumerate(ROWS["mmvp"])]
-    entries = entries_for(rows, always("A"))
-    metrics = official_metrics(rows, list(reversed(entries)))
-    assert metrics["pairs"]["correct"] == 0
-    assert metrics["correct"] == 2
-    with pytest.raises(ValueError, match="data_idx 0"):
-        official_metrics(rows, [entries[0], entries[0]])
+    rows = [{**row, "idx": 2 - index} for index, row in enumerate(ROWS["scienceqa"])]
+    entries = entries_for(rows, gold_of)
+    metrics = official_metrics(rows, [entries[0]])
+    assert list(metrics["subject"]) == ["natural science"], "row 0; the row with idx 0 is of social science"
+    twice = official_metrics(rows, [{**entries[0], "verdict": "wrong"}, entries[0]])
+    assert (twice["judged"], twice["correct"]) == (1, 1), "of two entries for one row the later counts"
 
 
 def test_base_rows_alone_have_no_circular_score() -> None:

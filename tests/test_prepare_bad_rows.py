@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from benchmark_rows import picture, prepared, upstream, write_parquet
 
-from dmlr.benchmarks import hallusion, mmbench, mmvp, pope
+from dmlr.benchmarks import BENCHMARKS, hallusion, mmbench, mmvp, pope
 from dmlr.benchmarks.command import main
 from dmlr.benchmarks.counts import differences
 from dmlr.benchmarks.images import ImageStore
+from dmlr.benchmarks.prepare import prepare
 from dmlr.benchmarks.schema import BadRow, choice_fields, free_fields, indexed_choice_fields
+from dmlr.benchmarks.sources import RowSource
 from dmlr.errors import UserError
 
 BAD = [
@@ -55,6 +57,16 @@ def test_bad_rows_are_left_out_on_request(tmp_path: Path, capsys: pytest.Capture
     summary = json.loads(captured.out.splitlines()[-1])
     assert len(summary["skipped"]) == 7
     assert "rows: 1, the published split has 2318" in summary["differences"]
+
+
+def test_a_source_of_mixed_questions_loses_those_without_a_picture(tmp_path: Path) -> None:
+    """derek-thomas/ScienceQA holds text questions too; they are no bad rows of the image benchmark."""
+    rows = [upstream("scienceqa", answer=1), upstream("scienceqa", answer=0, image=None)]
+    source = RowSource(iter(rows), {"repo": "r"}, drop_imageless=True)
+    result = prepare(BENCHMARKS["scienceqa"], "test", source, tmp_path)
+    assert (result.rows, result.skipped) == (1, [])
+    with pytest.raises(UserError, match=r"image is missing \(id test-1\)"):
+        prepare(BENCHMARKS["scienceqa"], "test", RowSource(iter(rows), {"repo": "r"}), tmp_path)
 
 
 def test_nothing_usable_is_an_error_even_then(tmp_path: Path) -> None:

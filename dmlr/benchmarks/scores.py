@@ -31,14 +31,10 @@ class Scored:
 def join(rows: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) -> list[Scored]:
     """One `Scored` per dataset row; `entry["data_idx"]` is the index of the row in `rows`.
 
-    Entries that point outside of `rows` are left out. Raises `ValueError` when two entries claim the same row.
+    Entries that point outside of `rows` are left out; of two for one row (files of the published code have them
+    after a resume) the later one counts.
     """
-    by_index: dict[int, dict[str, Any]] = {}
-    for entry in entries:
-        index = entry["data_idx"]
-        if index in by_index:
-            raise ValueError(f"two entries have data_idx {index}")
-        by_index[index] = entry
+    by_index = {entry["data_idx"]: entry for entry in entries}
     scored = []
     for index, row in enumerate(rows):
         entry_of_row = by_index.get(index)
