@@ -10,6 +10,7 @@ import collections
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ class RayCrew:
             for slot in self._ready(timeout=1.0):
                 self._loaded(slot)
             if all(slot.actor is None for slot in self._slots):
-                raise UserError("no worker could load its model; see the log lines above (LOG_LEVEL=INFO)")
+                raise UserError("no worker could load its model; the warnings above say why")
             if time.monotonic() - begun > STARVED_SECONDS:
                 raise UserError(
                     f"no worker started within {STARVED_SECONDS:.0f} s: the cluster has "
@@ -312,7 +313,6 @@ def _resources(amounts: dict[str, Any]) -> str:
 
 
 def _short(error: BaseException) -> str:
-    """First line that says something, without Ray's tracebacks."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    text = lines[-1] if isinstance(error, RayTaskError) else " ".join(lines)
-    return f"{type(error).__name__}: {text[:300]}"
+    """The telling end of an error in one line, without Ray's colours."""
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+    return f"{type(error).__name__}: {text if len(text) <= 400 else '... ' + text[-400:]}"
