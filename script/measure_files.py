@@ -92,14 +92,14 @@ def measure_journal(folder: Path, count: int) -> dict[str, Any]:
         store.judge([(sample.data_idx, verdict) for sample in batch])
         if (start + BATCH) * 10 // count > start * 10 // count:
             marks.append((start + len(batch), round(time.perf_counter() - begun, 3)))
-    wrote = time.perf_counter()
+    wrote, wrote_cpu = time.perf_counter(), time.process_time()
     store.write()
-    results_seconds = time.perf_counter() - wrote
+    results_seconds, results_cpu = time.perf_counter() - wrote, time.process_time() - wrote_cpu
     store.close()
-    again = time.perf_counter()
+    again, again_cpu = time.perf_counter(), time.process_time()
     resumed = Results(config.replace(resume=True), dataset)
     resumed.prepare()
-    seconds = time.perf_counter() - again
+    seconds, cpu = time.perf_counter() - again, time.process_time() - again_cpu
     if len(resumed.finished()) != count:
         raise RuntimeError(f"{len(resumed.finished())} of {count} entries came back")
     resumed.close()
@@ -108,7 +108,9 @@ def measure_journal(folder: Path, count: int) -> dict[str, Any]:
         "journal_seconds": marks,
         "journal_megabytes": round((folder / "out" / "journal.jsonl").stat().st_size / 1e6, 1),
         "results_json_seconds": round(results_seconds, 2),
+        "results_json_cpu_seconds": round(results_cpu, 2),
         "resume_seconds": round(seconds, 2),
+        "resume_cpu_seconds": round(cpu, 2),
     }
 
 
