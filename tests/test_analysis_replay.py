@@ -113,6 +113,7 @@ def test_visual_dependency_sees_the_image_and_only_the_image(finished, capsys):
     first = saved["samples"][0]
     assert "".join(first["tokens"]) == "It is so red. There are 2 of the circles. \\boxed{red}"
     assert max(abs(v) for v in first["s"]) > 1e-3
+    assert _result(capsys, "visual-dependency", str(finished), "--perturb", "swap")["summary"]["samples"] == 3
     # an image that is spoilt by next to nothing makes next to no difference
     _result(capsys, "visual-dependency", str(finished), "--strength", "1e-9")
     same = json.loads((finished / "analysis" / "visual_dependency.json").read_text())

@@ -123,9 +123,9 @@ def test_quartiles_test_the_ends():
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
-    """Simulated worlds with a known truth; 95 % intervals must cover it in 92 to 98 % of 500 worlds."""
+    """Simulated worlds with a known truth; 95 % intervals must cover it in 91 to 98.5 % of 300 worlds."""
     generator = np.random.default_rng(4)
-    worlds, hits = 500, {"wilson": 0, "paired": 0, "mean": 0, "auroc": 0, "clustered": 0}
+    worlds, hits = 300, {"wilson": 0, "paired": 0, "mean": 0, "auroc": 0, "clustered": 0}
     true_auroc = stats.norm.cdf(1 / math.sqrt(2))
     for _ in range(worlds):
         wilson = proportion(int(generator.binomial(120, 0.75)), 120)
@@ -152,5 +152,5 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         hits["clustered"] += product.low <= 1 <= product.high
     shares = {name: count / worlds for name, count in hits.items()}
     print(shares)
-    assert all(0.92 <= share <= 0.98 for name, share in shares.items() if name != "clustered"), shares
-    assert 0.87 <= shares["clustered"] <= 0.98, shares  # percentile intervals are short for skewed means
+    assert all(0.91 <= share <= 0.985 for name, share in shares.items() if name != "clustered"), shares
+    assert 0.86 <= shares["clustered"] <= 0.98, shares  # percentile intervals are short for skewed means

@@ -7,10 +7,12 @@ Perturb the picture as the model sees it (after resizing): noise added before wo
 import numpy as np
 from PIL import Image, ImageFilter
 
-KINDS = ("gaussian", "blur", "blank", "shuffle")
+KINDS = ("gaussian", "blur", "blank", "shuffle", "swap")
 
 
-def perturb(image: Image.Image, kind: str, strength: float, tile: int, seed: int) -> Image.Image:
+def perturb(
+    image: Image.Image, kind: str, strength: float, tile: int, seed: int, other: Image.Image | None = None
+) -> Image.Image:
     """The spoilt RGB image, of the same size; `strength` 1 destroys what the kind can destroy.
 
     - `gaussian`: additive noise, sigma = strength x 255, clipped.
@@ -19,8 +21,12 @@ def perturb(image: Image.Image, kind: str, strength: float, tile: int, seed: int
     - `shuffle`: the share `strength` (at most 1) of its tiles of `tile` x `tile` pixels (image tokens)
     change places:
       colours and textures stay in the picture, layout does not.
+    - `swap`: mixed with the `other` image (resized to this one), which has the share `strength` (at most
+    1). With 1 this
+      is the one kind that stays a natural picture: a model may break down on noise for reasons other than
+      missing evidence.
 
-    Raises `ValueError` for another kind.
+    Raises `ValueError` for another kind, or `swap` without another image.
     """
     rng = np.random.default_rng(seed)
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
@@ -34,8 +40,10 @@ def perturb(image: Image.Image, kind: str, strength: float, tile: int, seed: int
         spoilt = (1 - share) * pixels + share * pixels.mean(axis=(0, 1))
     elif kind == "shuffle":
         return _shuffled(image.convert("RGB"), min(strength, 1.0), tile, rng)
+    elif kind == "swap" and other is not None:
+        return Image.blend(image.convert("RGB"), other.convert("RGB").resize(image.size), min(strength, 1.0))
     else:
-        raise ValueError(f"unknown perturbation {kind!r}")
+        raise ValueError(f"unknown perturbation {kind!r}, or no other image to swap in")
     return Image.fromarray(np.clip(np.round(spoilt), 0, 255).astype(np.uint8))
 
 

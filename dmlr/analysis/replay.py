@@ -151,9 +151,20 @@ class Replay:
             image_patch_size=vision.patch_size,
         )
         file = folder / "spoilt.png"
-        perturb(seen, kind, strength, tile, seed + item.sample.data_idx).save(file)
+        other = self._another_image(item.sample) if kind == "swap" else None
+        perturb(seen, kind, strength, tile, seed + item.sample.data_idx, other).save(file)
         spoilt = replace(item.sample, image=str(file))
         prompt = self.backbone.encode(spoilt, self.L, self.config.decoding.solver_prompt_idx)
         if prompt.image_grid != item.prompt.image_grid:
             raise RuntimeError(f"sample {item.sample.data_idx}: the spoilt image has another grid")
         return prompt
+
+    def _another_image(self, sample: Sample) -> Image.Image:
+        order = sorted(
+            self.samples, key=lambda i: (i <= sample.data_idx, i)
+        )  # the next ones first, then around
+        for index in order:
+            candidate = self.samples[index]
+            if candidate.image is not None and not candidate.problem and candidate.image != sample.image:
+                return fetch_image({"image": candidate.image})
+        raise UserError("--perturb swap: the run has a single image; take another kind")

@@ -89,7 +89,7 @@ def _sample(item: Replayed, values: np.ndarray, words: Words) -> dict[str, Any]:
         "outcome": outcome(item.entry),
         "tokens": [text[a:b] for a, (_, b) in zip(starts, item.spans)],
         "spans": [list(span) for span in item.spans],
-        "groups": groups_of(text, item.spans, words),
+        "groups": groups_of(text, item.spans, words, item.sample.question),
         "s": [round(float(v), 4) for v in values],
         "mean": round(float(values.mean()), 5),
     }
@@ -107,6 +107,12 @@ def _top_share(values: np.ndarray, top: float = 0.1) -> float | None:
     return float(positive[: max(1, round(top * len(values)))].sum() / positive.sum())
 
 
+def _content_auroc(values: np.ndarray, groups: np.ndarray, owners: Sequence[int]) -> Estimate:
+    """Whether S is higher on content words than on function words; tokens of other groups are left out."""
+    kept = np.isin(groups, ("content", "function"))
+    return clustered(auroc_value, values[kept], groups[kept] == "content", np.asarray(owners)[kept])
+
+
 def summarise(samples: Sequence[dict[str, Any]], threshold: float) -> dict[str, Any]:
     """Distribution of S, its groups, and accuracy by quartile of an answer's mean S; intervals over
     samples.
@@ -118,15 +124,12 @@ def summarise(samples: Sequence[dict[str, Any]], threshold: float) -> dict[str, 
     groups = np.array([g for row in samples for g in row["groups"]])
     judged = [row for row in samples if row["outcome"] in ("correct", "wrong")]
     means, right = [row["mean"] for row in judged], [row["outcome"] == "correct" for row in judged]
-    grouped = np.isin(groups, ("content", "function"))
     by_group = {
         name: {"tokens": int((groups == name).sum()), "mean": float(values[groups == name].mean())}
-        for name in ("content", "function")
+        for name in ("content", "repeated", "function")
         if (groups == name).any()
     }
-    area = clustered(
-        auroc_value, values[grouped], groups[grouped] == "content", np.asarray(owners)[grouped].tolist()
-    )
+    naming = np.where(groups == "repeated", "content", groups)
     quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     return {
         "samples": len(samples),
@@ -136,7 +139,8 @@ def summarise(samples: Sequence[dict[str, Any]], threshold: float) -> dict[str, 
         "share_above": clustered(_share_above(threshold), values, values, owners).as_dict(),
         "top_tenth_share": _top_share(values),
         "groups": by_group,
-        "content_against_function_auroc": area.as_dict(),
+        "content_against_function_auroc": _content_auroc(values, naming, owners).as_dict(),
+        "new_content_against_function_auroc": _content_auroc(values, groups, owners).as_dict(),
         "accuracy_by_quartile": quartiles(means, right),
         "mean_against_correct_auroc": auroc(means, right).as_dict(),
     }
@@ -168,13 +172,20 @@ def lines(summary: dict[str, Any], options: VisualOptions) -> list[dict[str, str
         ),
     ]
     groups = summary["groups"]
-    if len(groups) == 2:
+    if "function" in groups and len(groups) > 1:
+        names = {
+            "content": "content words",
+            "repeated": "content words of the question",
+            "function": "function words",
+        }
         text = ", ".join(
-            f"{name} words {number(g['mean'], sign=True)} ({g['tokens']} tokens)"
+            f"{names[name]} {number(g['mean'], sign=True)} ({g['tokens']} tokens)"
             for name, g in groups.items()
         )
-        found.append(line("S of colour, shape and count words against function words", text))
-        found.append(line("AUROC of S for those", _estimate(summary["content_against_function_auroc"])))
+        found.append(line("mean S by word (content: colours, shapes, counts)", text))
+        text = f"{_estimate(summary['content_against_function_auroc'])}; without words of the question "
+        text += _estimate(summary["new_content_against_function_auroc"])
+        found.append(line("AUROC of S, content against function words", text))
     quarter = summary["accuracy_by_quartile"]
     if quarter["bins"]:
         text = ", ".join(f"{number(b['accuracy']['value'])} of {b['accuracy']['n']}" for b in quarter["bins"])

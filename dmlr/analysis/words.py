@@ -56,17 +56,22 @@ def read_words(file: Path) -> Words:
     return Words(*lists)
 
 
-def groups_of(text: str, spans: Sequence[tuple[int, int]], words: Words) -> list[str]:
-    """`content`, `function` or `` for each token of `text`, by the word that its characters (start, stop)
-    lie in.
+def groups_of(text: str, spans: Sequence[tuple[int, int]], words: Words, question: str = "") -> list[str]:
+    """`content`, `repeated`, `function` or `` for each token of `text`, by the word that its characters lie
+    in.
 
-    A token that touches no word of either list (punctuation, other words, cell names like r3c2) has no group.
+    `repeated` are content words that the `question` holds already: they may be copied instead of seen. A
+    token that touches no word of either list (punctuation, other words, cell names like r3c2) has no group.
+    `spans` are (start, stop) characters.
     """
+    asked = {match.group().lower() for match in re.finditer(r"[^\W_]+", question)}
     group_at: dict[int, str] = {}
     for match in re.finditer(r"[^\W_]+", text):
         word = match.group().lower()
         kind = "content" if word in words.content or word.isdecimal() else ""
         kind = kind or ("function" if word in words.function else "")
+        if kind == "content" and word in asked:
+            kind = "repeated"
         if kind:
             group_at.update(dict.fromkeys(range(*match.span()), kind))
     return [next((group_at[i] for i in range(start, stop) if i in group_at), "") for start, stop in spans]
