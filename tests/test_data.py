@@ -139,6 +139,13 @@ def test_bad_rows_can_become_failed_samples(tmp_path):
     assert all(isinstance(r, dict) for r in data.rows)
 
 
+def test_bombs_are_refused_even_where_pillow_lets_them_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as some libraries set it for the whole process
+    (tmp_path / "bomb.png").write_bytes(png_header(50_000, 50_000))
+    with pytest.raises(UserError, match="50000 x 50000 pixels, more than"):
+        load_dataset(RunConfig(dataset=write(tmp_path, [row(image_path="bomb.png")])))
+
+
 def test_only_the_slice_is_checked(tmp_path):
     rows, _ = bad_rows(tmp_path)
     assert len(load_dataset(RunConfig(dataset=write(tmp_path, rows), end_data_idx=1)).samples) == 1

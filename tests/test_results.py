@@ -188,6 +188,16 @@ def test_torn_last_line_is_cut_off(tmp_path, cut):
     read_journal(path)
 
 
+def test_torn_tail_longer_than_what_follows_leaves_nothing(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    header = encode({"journal": 1})
+    path.write_bytes(header + b'{"entry": ' + b"x" * 5000)
+    store = Journal(path, read_journal(path).length)
+    store.append([{"entry": {"data_idx": 3}}])
+    store.close()
+    assert path.read_bytes() == header + encode({"entry": {"data_idx": 3}})
+
+
 def test_journal_cut_anywhere_resumes_to_the_same_results(tmp_path):
     execute(flags(tmp_path))
     whole, path = comparable(tmp_path / "out"), tmp_path / "out" / "journal.jsonl"
