@@ -5,7 +5,8 @@ r"""Judging answers: `verify` by rules, `Verifier` by rules and then an LLM judg
 'correct'
 """
 
+from dmlr.verifier.combined import Verifier, make_verifier
 from dmlr.verifier.rules import verify
 from dmlr.verifier.verdict import Verdict
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["Verdict", "Verifier", "make_verifier", "verify"]

@@ -209,12 +209,17 @@ class _Parser:
             return ("var", "\\" + greek[1])
         backslash = char == "\\"
         for name, function in _FUNCTIONS:
-            if self.text.startswith(name, self.at + backslash):
+            if self.text.startswith(name, self.at + backslash) and (backslash or self.ends_name(len(name))):
                 self.at += len(name) + backslash
                 return self.call(function)
         if backslash:
             raise NotArithmetic("an unknown command")
         return self.variable()
+
+    def ends_name(self, length: int) -> bool:
+        """Whether the letters here are a function's name, or one and its one-letter argument ("sinx", not "costs")."""
+        run = _LETTERS.match(self.text, self.at)
+        return run is not None and len(run[0]) <= length + 1
 
     def root(self) -> Node:
         degree: Node = ("num", Fraction(2))
@@ -261,6 +266,8 @@ class _Parser:
         if subscript := _SUBSCRIPT.match(self.text, self.at):
             self.at = subscript.end()
             name += "_" + (subscript[1] or subscript[2])
+        if name == "e" and self.peek() == "^":
+            return ("const", "e")
         return ("var", name)
 
 
@@ -305,7 +312,7 @@ def _evaluate(node: Node, values: dict[str, complex]) -> Number:
     if kind == "num":
         return node[1]
     if kind == "const":
-        return complex(math.pi)
+        return complex(math.pi if node[1] == "pi" else math.e)
     if kind == "var":
         return values[node[1]]
     arguments = [_evaluate(child, values) for child in node[1:] if isinstance(child, tuple)]

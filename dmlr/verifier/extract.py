@@ -137,7 +137,7 @@ _TAG = re.compile(r"<answer>(.*?)</answer>", re.S | re.I)
 _OPEN_TAG = re.compile(r"<answer>", re.I)
 
 _PHRASE = re.compile(
-    r"(?:\b(?:final|correct|right|best|my)\s+)*\b(?:answer|option|choice)\b"
+    r"\b(?:answer|option|choice)\b"
     r"(?:\s+(?:to (?:this|the) (?:question|problem)|here))?"
     r"[*_]*\s*(?:(?:is|are|would be|should be|must be|will be)\b(?!\s+(?:not|n't)\b)\s*[:：]?|[:：=])[*_]*"
     r"|\b(?:i|we)\s+(?:would\s+|will\s+|therefore\s+)*(?:choose|pick|select|go with)\b[:：]?"
@@ -149,7 +149,7 @@ _PHRASE = re.compile(
 
 
 def _final_phrase(text: str) -> tuple[str, bool, str] | None:
-    """What the last final phrase introduces, up to the end of its line; if that is whole; and all of it."""
+    """What the last final phrase introduces: to the end of its line, whether that is whole, and all of it."""
     found = list(_PHRASE.finditer(text))
     if not found:
         return None
@@ -158,7 +158,7 @@ def _final_phrase(text: str) -> tuple[str, bool, str] | None:
     line, newline, after = rest.lstrip(" *_:：\t").partition("\n")
     if not trim(line):
         line, newline, after = after.lstrip().partition("\n")
-    whole = bool(newline) or line.rstrip().endswith((".", "。", "!", "**"))
+    whole = bool(newline) or re.search(r"[.!。](?:\s|$)|\*\*$", line.rstrip()) is not None
     return line.strip(), whole, rest.lstrip(" *_:：\t\n")
 
 
@@ -205,9 +205,11 @@ _REFUSAL = re.compile(
     r"(?:see|view|tell|say|know|help|assist|answer|determine|decide|process|access|open|find|identify|provide|have)"
     r"|\b(?:cannot|can'?t|can not|could not|impossible to|not possible to|no way to|hard to|difficult to)\s+(?:be\s+)?"
     r"(?:tell|say|know|determined?|decided?|answer(?:ed)?|seen|said|identified)\b"
-    r"|\bnothing can be\b|\bno idea\b|\bno answer\b|\bnot (?:clear|enough information|provided|visible in)\b|\bunclear\b"
+    r"|\bnothing can be\b|\bno idea\b|\bno answer\b|\bunclear\b"
+    r"|\bnot (?:clear|enough information|provided|visible in)\b"
     r"|\b(?:insufficient|not enough|no) (?:information|data|context)\b|\bunknown\b|\bundetermined\b"
-    r"|\b(?:need|provide|upload|share|attach|send|missing|without)\b[^.]{0,40}\b(?:image|picture|figure|photo|diagram)\b"
+    r"|\b(?:need|provide|upload|share|attach|send|missing|without)\b[^.]{0,40}"
+    r"\b(?:image|picture|figure|photo|diagram)\b"
     r"|无法|不能确定|不确定|不知道|抱歉|对不起|看不到|没有图|未提供|看不清",
     re.I,
 )

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+# by path, so that it starts from a checkout that is not installed; it imports nothing of this package
+WORKER = Path(__file__).with_name("math_worker.py")
 START_SECONDS = 60.0  # importing sympy on a busy machine
 ANSWER_SECONDS = 3.0
 MAX_TEXT = 1000  # characters of one expression; longer ones are not decided
@@ -21,11 +24,11 @@ class MathProcess:
     """One worker process behind a lock. `equal` never raises; what it cannot decide in time is None."""
 
     def __init__(self, command: list[str] | None = None, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._command = command or [sys.executable, "-m", "dmlr.verifier.math_worker"]
+        self._command = command or [sys.executable, "-P", str(WORKER)]
         self._answer_seconds = answer_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        self.restarts = 0
+        self.starts = 0
 
     def equal(self, gold: str, answer: str) -> bool | None:
         """Whether math-verify finds the two LaTeX expressions equal; None when undecided, late, or too long."""
@@ -64,7 +67,7 @@ class MathProcess:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.restarts += 1
+        self.starts += 1
         if self._read(self._process, START_SECONDS) is None:
             logger.warning("math-verify could not be started; open answers stay undecided by rules")
             self._kill()

@@ -168,8 +168,8 @@ def _spelled(text: str) -> Quantity | None:
 
 _STATED = re.compile(
     r"(?:\b(?:is|are|was|were|be|equals|equal to|becomes|contains|"
-    r"costs?|measures|weighs|there (?:is|are))\b|=|≈|＝|为|是|等于|有|得)"
-    r"\s*(?:about |approximately |exactly |only |a total of |equal to |约)?\s*([^=≈]{1,80})$"
+    r"costs?|measures|weighs|there (?:is|are))\b|为|是|等于|有|得)"
+    r"\s*(?:about |approximately |exactly |only |a total of |equal to |约)?\s*(.{1,80})$"
 )
 
 
@@ -181,8 +181,9 @@ def stated_quantity(sentence: str) -> Quantity | None:
     whole = parse_quantity(sentence)
     if whole is not None:
         return whole
-    part = stated_part(sentence)
-    quantity = parse_quantity(part) if part else None
+    quantity = None
+    for part in (_last_clause(sentence), stated_part(sentence)):
+        quantity = quantity or (parse_quantity(part) if part else None)
     # an unknown word after the number is a unit only where the number is the whole answer
     return (
         None if quantity is None or (quantity.unit is not None and not quantity.unit.plausible) else quantity
@@ -190,13 +191,26 @@ def stated_quantity(sentence: str) -> Quantity | None:
 
 
 def stated_part(sentence: str) -> str | None:
-    """What the last sentence of a short text ends in after "is", "are", "equals", "="; None when there is none."""
-    text = trim(plain(sentence[:1000]))
-    if len(text) > 300:
-        return None
-    text = re.split(r"[.!?] ", text)[-1]
+    """What the last sentence of a short text ends in after "is", "are", "equals"; None when there is none."""
+    text = _last_sentence(sentence)
     found = _STATED.findall(text[-120:])
     return found[-1] if found else None
+
+
+def _last_sentence(text: str) -> str:
+    text = trim(plain(text[:1000]))
+    return re.split(r"[.!?] ", text)[-1] if len(text) <= 300 else ""
+
+
+def _last_clause(sentence: str) -> str | None:
+    """The last clause when it is an equation: "2x = 14, so x = 7" ends in "so x = 7"."""
+    clause = re.split(r"[,;，；]\s", _last_sentence(sentence))[-1]
+    return clause if "=" in clause or "≈" in clause else None
+
+
+def is_ratio(text: str) -> bool:
+    """Whether the whole of `text` is a ratio such as 4:0."""
+    return _RATIO.match(trim(plain(text[:200]))) is not None
 
 
 def compare(

@@ -11,7 +11,7 @@ from typing import Literal
 
 from dmlr.verifier.extract import is_refusal
 from dmlr.verifier.options import LETTERS, Options
-from dmlr.verifier.quantity import Quantity, compare, parse_quantity, stated_quantity
+from dmlr.verifier.quantity import Quantity, compare, is_ratio, parse_quantity, stated_quantity
 from dmlr.verifier.structures import parse_sequence, same_sequence
 from dmlr.verifier.text import compact, fold, plain, trim, word_set, words
 from dmlr.verifier.units import parse_unit
@@ -182,8 +182,10 @@ def _by_parts(content: str, options: Options) -> Reading | None:
     ]
     if (index := _unique(found, options)) is not None:
         return Reading("option", "the same parts", index)
-    understood = (
-        (value is not None and value.constant) or _is_range(content) or parse_sequence(content) is not None
+    if _mostly(options, is_ratio) and not is_ratio(content) and value is not None:
+        return Reading("other value", "no ratio")
+    understood = is_ratio(content) or (
+        _same_kind(value, options) or _is_range(content) or parse_sequence(content) is not None
     )
     if found or not understood or (value is not None and _undecided(value, options)):
         return None
@@ -192,6 +194,14 @@ def _by_parts(content: str, options: Options) -> Reading | None:
     if value is not None and not _shares_number(value, options):
         return Reading("other value", "a value that is in no option")
     return None
+
+
+def _same_kind(value: Quantity | None, options: Options) -> bool:
+    """Whether the value can be compared with the options: a number, or an expression among expressions."""
+    if value is None or value.constant:
+        return value is not None
+    parsed = (parse_quantity(text) for text in options.texts)
+    return any(option is not None and not option.constant for option in parsed)
 
 
 def _ends(text: str) -> tuple[Quantity, Quantity] | None:
@@ -322,12 +332,12 @@ def _in_prose(content: str, core: str, options: Options) -> Reading:
     elif len(mentioned) > 1:
         return Reading("several", "more than one letter")
     if _mostly(options, lambda text: parse_quantity(text) is not None):
-        value = stated_quantity(content)
+        value = None if parse_quantity(content) else stated_quantity(content)
         if value is not None and value.constant and (reading := _by_value(value, options)) is not None:
             return reading
         numbers = [parse_quantity(number) for number in re.findall(r"-?\d[\d.,]*", core[:1000])]
         known = any(number is not None and _shares_number(number, options) for number in numbers)
-        if numbers and not texts.asserted and not known:
+        if numbers and not texts.asserted and not known and parse_quantity(content) is None:
             return Reading("other value", "a value that is no option")
     if _mostly(options, lambda text: len(text.strip()) == 1 and text.strip().isalpha()):
         capitals = set(_CAPITAL.findall(re.sub(r"^[AI]\s(?=[a-z])", "", core)))

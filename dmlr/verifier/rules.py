@@ -201,6 +201,9 @@ def _judge_one(
                     else ("wrong", f"other value: {shown}")
                 )
             return None
+        several = parse_sequence(answer)
+        if several is not None and all(parse_quantity(part) is not None for part in several.parts):
+            return "wrong", f"more than one value: {shown}"
     for part in (answer, stated_part(answer)):
         for rule in (same_sequence,) if kind == "list" else (same_interval, same_sequence, same_equation):
             equal = rule(part, gold) if part else None
@@ -240,9 +243,7 @@ def _leftover(extraction: Extraction, gold: str, quantity: Quantity | None) -> O
     prose = len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}\b", plain(answer[:2000])))
     if not gold_is_maths or prose > (2 if extraction.explicit else 0):
         return "unjudged", f"not decidable by rules: {shown}"
-    if (quantity is not None and parse_quantity(answer) is not None) or _NOT_ONE_EXPRESSION.search(
-        plain(answer)
-    ):
+    if (quantity is not None and parse_quantity(answer) is not None) or _not_one_expression(answer, gold):
         return "unjudged", f"not decidable by rules: {shown}"
     equal = shared_math_process().equal(gold, answer)
     if equal is None:
@@ -254,10 +255,23 @@ def _leftover(extraction: Extraction, gold: str, quantity: Quantity | None) -> O
     )
 
 
-# math-verify reads the part of a text that it understands and would take "2:1" for 2
-_NOT_ONE_EXPRESSION = re.compile(r"[:;?!~≈%\"']|\.\s|\b(?:or|and)\b")
+# math-verify reads the part of a text that it understands and would take "2:1" or "2)" for 2
+_NOT_ONE_EXPRESSION = re.compile(r"[:;?~≈%\"']|\.\s|\.\.|\b(?:or|and)\b|\d\s*_|overline|[-+*/^=_,]\s*$")
+
+
+def _not_one_expression(answer: str, gold: str) -> bool:
+    """Whether `answer` is surely more, or less, than one whole expression."""
+    text = plain(answer)
+    unbalanced = any(text.count(a) != text.count(b) for a, b in ("()", "{}"))
+    return (
+        unbalanced
+        or bool(_NOT_ONE_EXPRESSION.search(text))
+        or ("=" in re.sub(r"\{[^{}]*\}", "", text) and "=" not in gold)
+    )
+
+
 _NUMERALS = word_set(
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million half third quarter dozen "
-    "zero once twice double single pair couple 一 二 三 四 五 六 七 八 九 十 百 千 万 半 两 零"
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million half third "
+    "quarter dozen zero once twice double single pair couple 一 二 三 四 五 六 七 八 九 十 百 千 万 半 两 零"
 )

@@ -73,7 +73,7 @@ def fold(text: str) -> str:
 
 _FONT = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|bb|cal|frak|normal)|mbox|hbox|fbox|boxed|"
-    r"operatorname|bold|boldsymbol|bm|emph|underline|overline|rm|bf)\s*\*?\s*\{([^{}]*)\}"
+    r"operatorname|bold|boldsymbol|bm|emph|rm|bf)\s*\*?\s*\{([^{}]*)\}"
 )
 _FONT_SWITCH = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|limits|rm|bf|it|cal|normalfont|large|Large)\b"
@@ -170,12 +170,15 @@ def plain(text: str) -> str:
 _EDGES = " \t\r\n*_`\"'“”‘’"
 
 
+_EXCLAMATION = re.compile(r"(?<![\d)!])!+$")  # "5!" is a factorial
+
+
 def trim(text: str) -> str:
     """Without the Markdown marks, quotes, spaces and sentence ends around it."""
     previous = None
     while previous != text:
         previous = text
-        text = text.strip(_EDGES).strip(",;:").rstrip(".!?")
+        text = _EXCLAMATION.sub("", text.strip(_EDGES).strip(",;:").rstrip(".?"))
     return text
 
 
