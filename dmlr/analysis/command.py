@@ -131,7 +131,9 @@ def _confidence(run: Run, flags: argparse.Namespace) -> dict[str, Any]:
 def _evidence(run: Run, flags: argparse.Namespace) -> dict[str, Any]:
     from dmlr.analysis.evidence import evidence
 
-    return evidence(run, load_runs([flags.against])[0] if flags.against else None)
+    if not flags.against:
+        return evidence(run)
+    return evidence(*load_runs([flags.out, flags.against]))  # together, so that their names tell them apart
 
 
 _ANALYSES = {"visual-dependency": _visual, "confidence": _confidence, "evidence": _evidence}

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from dmlr.report.statistics import Bin
 
 WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 40
 
 
 @dataclass(frozen=True)
