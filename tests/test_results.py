@@ -19,7 +19,7 @@ from dmlr import journal, results, runner
 from dmlr.config import FLAGS, resolve
 from dmlr.data import load_dataset
 from dmlr.errors import UserError
-from dmlr.journal import encode, read_journal
+from dmlr.journal import Journal, encode, read_journal
 from dmlr.results import FREE_SETTINGS, Results, model_identity
 
 
