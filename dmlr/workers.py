@@ -266,7 +266,10 @@ def _connect(config: Config) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, TimeoutError) as error:
-        raise UserError(f"--ray_address {address}: no cluster there ({_short(error)})") from None
+        raise UserError(
+            f"--ray_address {address}: no cluster there that lets us in ({_short(error)}); "
+            "a cluster with tokens wants RAY_AUTH_MODE=token, see docs/CLUSTER.md"
+        ) from None
 
 
 def placement(config: Config, resources: dict[str, float]) -> tuple[dict[str, Any], Config]:
