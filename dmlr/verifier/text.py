@@ -4,6 +4,7 @@
 model are hostile input, and a pattern that backtracks would stall a run.
 """
 
+import functools
 import re
 import unicodedata
 
@@ -55,8 +56,13 @@ _AFTER_NFKC = str.maketrans(
 )
 
 
+_CONTROL = re.compile("[\x07\x08\t\x0b\x0c\r]")
+
+
 def repair_commands(text: str) -> str:
     r"""Put back the backslash of LaTeX commands that an escape sequence swallowed (form feed + "rac" is \frac)."""
+    if not _CONTROL.search(text):
+        return text
     for pattern, command in _BROKEN_COMMANDS:
         text = pattern.sub(command, text)
     return text
@@ -64,6 +70,8 @@ def repair_commands(text: str) -> str:
 
 def fold(text: str) -> str:
     """One spelling per character: full width, minus signs, quotes, superscripts (as ^{2}), vulgar fractions."""
+    if text.isascii():
+        return text
     text = text.translate(_BEFORE_NFKC)
     text = _SUPERSCRIPT.sub(lambda match: "^{" + match[0].translate(_SUPERSCRIPT_DIGITS) + "}", text)
     # "2½" must not become "21/2"
@@ -141,12 +149,30 @@ _SPACING = re.compile(r"\\[,;: \t\n>]|~")
 _SPACES = re.compile(r"\s+")
 
 
+# Printable ASCII without the characters that LaTeX gives a meaning to: nothing to do but blanks.
+_ORDINARY = re.compile(r"[ -#%-\[\]_a-z|]*")
+_REMEMBERED = (
+    400  # characters: the same short texts (options, golds) are looked at dozens of times for one verdict
+)
+
+
 def plain(text: str) -> str:
     r"""LaTeX (or ordinary text) as one plain line: fonts, spacing and delimiters gone, symbols as Unicode.
 
     `\frac{a}{b}` and `√[n]{x}` keep their braces, set braces become full-width ones, `$` is dropped (it delimits
     maths or names a currency; neither changes a value).
     """
+    if _ORDINARY.fullmatch(text):
+        return " ".join(text.split())
+    return _short_plain(text) if len(text) <= _REMEMBERED else _plain(text)
+
+
+@functools.lru_cache(maxsize=2048)
+def _short_plain(text: str) -> str:
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
     # whitespace is collapsed before each pattern that allows for it on both sides of something
     text = _SPACES.sub(" ", fold(repair_commands(text)))
     text = text.replace("\\!", "").replace("{,}", ",").replace("\\%", "%").replace("\\$", "").replace("$", "")
@@ -187,6 +213,15 @@ _LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 
 def compact(text: str) -> str:
     """The plain form in lower case without spaces, except between digits: "1 2" is not 12."""
+    return _short_compact(text) if len(text) <= _REMEMBERED else _compact(text)
+
+
+@functools.lru_cache(maxsize=2048)
+def _short_compact(text: str) -> str:
+    return _compact(text)
+
+
+def _compact(text: str) -> str:
     return _LOOSE_SPACE.sub("", trim(plain(text)).casefold())
 
 
