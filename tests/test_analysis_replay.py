@@ -108,7 +108,7 @@ def test_visual_dependency_sees_the_image_and_only_the_image(finished, capsys):
     assert result["summary"]["samples"] == 3
     assert result["skipped"] == {"the prompt is not the recorded one": [3]}
     assert result["settings"]["thoughts"] == "latents"
-    assert set(result["summary"]["groups"]) == {"content", "function"}
+    assert set(result["summary"]["groups"]) == {"content", "repeated", "function"}  # one question holds the 2
     saved = json.loads((finished / "analysis" / "visual_dependency.json").read_text())
     first = saved["samples"][0]
     assert "".join(first["tokens"]) == "It is so red. There are 2 of the circles. \\boxed{red}"

@@ -56,11 +56,12 @@ def test_patch_and_evidence_are_outlined_where_they_lie(tmp_path, size, grid):
     assert panel[0] / panel[1] == pytest.approx(size[0] / size[1], rel=0.02)
     page = np.asarray(Image.open(paths[0]))
     picture = page[HEADER + LABEL :, MARGIN:][: panel[1], : panel[0]]
-    assert _near(picture, cell_box(token, grid, panel), PATCH_COLOUR)
+    cell = panel[0] / columns, panel[1] / rows
+    assert _near(picture, [cell[0], panel[1] - cell[1], 2 * cell[0], panel[1]], PATCH_COLOUR)
+    assert cell_box(token, grid, panel) == pytest.approx((cell[0], panel[1] - cell[1], 2 * cell[0], panel[1]))
     scale = panel[0] / size[0], panel[1] / size[1]
     assert _near(picture, [v * scale[i % 2] for i, v in enumerate(evidence)], EVIDENCE_COLOUR)
-    other = cell_box(0, grid, panel) if token else cell_box(1, grid, panel)
-    assert not _near(picture, other, PATCH_COLOUR)
+    assert not _near(picture, [0, 0, *cell], PATCH_COLOUR)
 
 
 def test_overlay_colours_exactly_the_attended_cell():
