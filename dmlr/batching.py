@@ -27,11 +27,9 @@ class DeviceLost(RuntimeError):
 
 def load_engine(config: Config) -> Answer:
     """Load the model of `config`; the result answers batches. Raises `UserError` when it cannot be loaded."""
-    from dmlr.backbone import Backbone
-    from dmlr.inference import answer
+    from dmlr.engine import Answerer
 
-    backbone = Backbone.load(config.model)
-    return lambda samples: answer(samples, backbone, config)
+    return Answerer.load(config)
 
 
 def prompt_length(sample: Sample, dataset: Dataset, config: Config) -> int:

@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 class KVCache:
-    """Buffers (B, Hkv, capacity, d) per layer; `length` slots are kept, what lies behind is scratch."""
+    """Buffers (B, Hkv, capacity, d) per layer; `length` slots are kept, what lies behind is scratch.
+
+    Scratch starts as zeros: a masked slot has weight 0, but 0 times a NaN that memory happened to hold is NaN.
+    """
 
     def __init__(self, num_layers: int, capacity: int) -> None:
         self.keys: list[Tensor | None] = [None] * num_layers
@@ -51,7 +54,7 @@ class KVCache:
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         if keys is None or values is None:
             shape = (like.shape[0], like.shape[1], self.capacity, like.shape[3])
-            keys, values = like.new_empty(shape), like.new_empty(shape)
+            keys, values = like.new_zeros(shape), like.new_zeros(shape)
             self.keys[layer_idx], self.values[layer_idx] = keys, values
         return keys, values
 
@@ -68,7 +71,7 @@ class KVCache:
         for buffers in (self.keys, self.values):
             for i, old in enumerate(buffers):
                 if old is not None:
-                    new = old.new_empty(old.shape[0], old.shape[1], needed, old.shape[3])
+                    new = old.new_zeros(old.shape[0], old.shape[1], needed, old.shape[3])
                     new[:, :, : self.length] = old[:, :, : self.length]
                     buffers[i] = new
 
@@ -79,7 +82,7 @@ class KVCache:
         for mine, theirs in ((self.keys, chosen.keys), (self.values, chosen.values)):
             for i, old in enumerate(mine):
                 if old is not None:
-                    new = old.new_empty(len(rows), *old.shape[1:])
+                    new = old.new_zeros(len(rows), *old.shape[1:])
                     new[:, :, : self.length] = old[rows.to(old.device), :, : self.length]
                     theirs[i] = new
         return chosen

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ _LARGEST = 32  # samples; beyond it throughput hardly rises and one slow sample 
 _SHARE = 0.8  # of the free memory that a batch may plan for; the rest is fragmentation and workspaces
 
 
-class Engine:
+class Answerer:
     """Answers batches with one `Backbone`. The same sample gets the same answer in any batch.
 
     Images are loaded by threads rather than by the processes of a `DataLoader`: forking after CUDA or OpenMP have
@@ -36,7 +38,7 @@ class Engine:
         backbone.fixed_shapes = config.decoding.compile == "on"
 
     @classmethod
-    def load(cls, config: Config) -> "Engine":
+    def load(cls, config: Config) -> "Answerer":
         """Load the model of `config`. Raises `UserError` when it cannot be had."""
         return cls(Backbone.load(config.model), config)
 
@@ -48,9 +50,10 @@ class Engine:
 
     def __call__(self, samples: Sequence[Sample]) -> list[Prediction]:
         """One `Prediction` per sample, in order. Raises what `inference.answer` raises."""
+        started = time.perf_counter()
         self.prepare(samples)
         futures = [self._prepared.pop(s.data_idx) for s in samples]
-        return inference.answer_prompts([f.result() for f in futures], self._backbone, self._config)
+        return inference.answer_prompts([f.result() for f in futures], self._backbone, self._config, started)
 
     def _encode(self, sample: Sample) -> Prompt:
         return self._backbone.encode(
@@ -74,7 +77,7 @@ def bytes_per_sample(backbone: Backbone, config: Config) -> int:
     The prompt is taken as `--max_pixels` image tokens and 512 of text; the keys and values are counted twice,
     because a cache that grows is copied once.
     """
-    text = backbone.model.config.text_config
+    text: Any = backbone.model.config.text_config
     element = torch.empty(0, dtype=backbone.dtype).element_size()
     prompt = config.model.max_pixels + 512
     block = inference.reserve(config)

@@ -53,4 +53,6 @@ def read_json(path: Path, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {path}: not UTF-8 text (byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{what} {path}: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from None
+        raise UserError(
+            f"{what} {path}: not JSON, line {error.lineno} column {error.colno}: {error.msg}"
+        ) from None

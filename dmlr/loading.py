@@ -85,9 +85,17 @@ def load(config: ModelConfig) -> Loaded:
             raise UserError(f"--model_name_or_path {source}: sliding-window attention is not supported")
         processor = AutoProcessor.from_pretrained(source, **options)
         placement = "auto" if _wants_spreading(config.device, device) else device
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            source, dtype=dtype, device_map=placement, attn_implementation="sdpa", **options
+        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            source,
+            dtype=dtype,
+            device_map=placement,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            **options,
         )
+        model, report = loaded
+        if missing := sorted(report["missing_keys"]):  # the library fills them with noise and goes on
+            raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # safetensors and tokenizers raise bare exceptions for damaged files

@@ -29,8 +29,8 @@ class Prediction:
 
     `stop_reason` is `eos_token`, `length` or `exception`; with `exception`, `error` holds one line and the rest is
     empty. Rewards are None when nothing was scored (`--method vanilla`, no thoughts). `best_reward_step` 0 is the
-    untouched start. `patches[l]` lists the image tokens held by thought l, in injection order, in the best state (the last one with
-    --disable_best_reward); with `--decode_with_patches false` they shaped the reward but not the answer.
+    untouched start. `patches[l]` lists the image tokens held by thought l, in injection order, in the best state (the
+    last one with --disable_best_reward); with `--decode_with_patches false` they shaped the reward but not the answer.
     """
 
     data_idx: int

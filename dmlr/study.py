@@ -182,12 +182,11 @@ class SharedModel:
     def __call__(self, config: Config) -> Answer:
         """See `dmlr.batching.load_engine`."""
         from dmlr.backbone import Backbone
-        from dmlr.inference import answer
+        from dmlr.engine import Answerer
 
         if config.model not in self._loaded:
             self._loaded = {config.model: Backbone.load(config.model)}
-        backbone = self._loaded[config.model]
-        return lambda samples: answer(samples, backbone, config)
+        return Answerer(self._loaded[config.model], config)
 
 
 def run_study(jobs: Sequence[Job], tell: Callable[[str], None], engine: Engine | None = None) -> bool:

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from dmlr.report.command import compare_main
 from report_runs import make_dataset, make_run
 
 from dmlr.errors import UserError
+from dmlr.report.command import compare_main
 from dmlr.report.compare import compare
 from dmlr.report.runs import load_runs, outcome, short_names
 

@@ -107,7 +107,9 @@ def test_answers_are_well_formed_and_change_with_the_image(evaluator, rows, cond
     part = rows[:20]
     answers = evaluator.answers(part, DEMO, condition)
     assert sum(boxed(answer) is not None for answer in answers) >= 18
-    other = evaluator.answers(part, DEMO, Condition(0, condition.thoughts, condition.noise, condition.patches, True))
+    other = evaluator.answers(
+        part, DEMO, Condition(0, condition.thoughts, condition.noise, condition.patches, True)
+    )
     assert sum(a != b for a, b in zip(answers, other, strict=True)) >= 15
 
 

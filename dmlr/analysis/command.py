@@ -133,7 +133,8 @@ def _evidence(run: Run, flags: argparse.Namespace) -> dict[str, Any]:
 
     if not flags.against:
         return evidence(run)
-    return evidence(*load_runs([flags.out, flags.against]))  # together, so that their names tell them apart
+    run, other = load_runs([flags.out, flags.against])  # together, so that their names tell them apart
+    return evidence(run, other)
 
 
 _ANALYSES = {"visual-dependency": _visual, "confidence": _confidence, "evidence": _evidence}

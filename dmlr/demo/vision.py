@@ -114,9 +114,9 @@ def warm_up(
 def whitening(features: Tensor, floor: float = 0.05) -> tuple[Tensor, Tensor]:
     """Matrix (D, D) and offset (D,) that even out the spread of features (..., D), to an overall RMS of `FEATURE_RMS`.
 
-    After the warm-up two directions (place, occupied or not) carry most of the variance and those that tell colours and
-    shapes apart very little, which the language model is slow to pick up. Directions under `floor` of the largest spread
-    are amplified no further: they hold the jitter of the drawing.
+    After the warm-up two directions (place, occupied or not) carry most of the variance and those that tell
+    colours and shapes apart very little, which the language model is slow to pick up. Directions under
+    `floor` of the largest spread are amplified no further: they hold the jitter of the drawing.
     """
     flat = features.float().flatten(0, -2)
     mean = flat.mean(0)
