@@ -92,6 +92,9 @@ def read_option(content: str, options: Options) -> Reading:
         return Reading("option", "the letter", letter)
     if exact:
         return Reading("option", "the text", exact[0])
+    paired = _letter_and_text(core, options)
+    if paired is not None and paired.kind == "contradiction":
+        return paired  # before the spelling, where the "A" of "A. red" would be taken for an article
     spelled = _by_spelling(content, options)
     if spelled is not None:
         return Reading("option", "the text", spelled)
@@ -103,7 +106,7 @@ def read_option(content: str, options: Options) -> Reading:
         return Reading("none", "none of the options")
     if _LETTERS_ONLY.match(core):
         return Reading("several", "more than one letter")
-    for reading in (_letter_and_text(core, options), _by_parts(content, options)):
+    for reading in (paired, _by_parts(content, options)):
         if reading is not None:
             return reading
     return _in_prose(content, core, options)
