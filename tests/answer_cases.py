@@ -49,6 +49,7 @@ ROMAN = (
     "C. $\\textbf{I} \\text{and} \\textbf{II}$"
 )
 PARTS = "Which values fit?\nOptions:\nA. $p=8, q=2$\nB. $p=2, q=8$\nC. $p=5, q=5$"
+ALL = "Which grow?\nOptions:\nA. moss\nB. fern\nC. all of these"
 COLOURS = "Which colour pairs?\nOptions:\nA. 2 red, 3 blue\nB. 3 red, 2 blue\nC. none of these colours"
 CROWD = "About how many came?\nOptions:\nA. 15{,}000\nB. 25{,}000\nC. 35{,}000"
 FISH = "What happens to the fish?\nChoices:\n(A) decrease\n(B) nothing\n(C) increase\n(D) none of the above"
@@ -468,6 +469,16 @@ CASES = [
             "\\boxed{3 red, 2 blue}": W,
             "\\boxed{none of these colours}": W,
             "\\boxed{none}": U,
+        },
+    ),
+    (
+        ALL,
+        "C. all of these",
+        {
+            "\\boxed{C}": R,
+            "\\boxed{all of these}": R,
+            "\\boxed{moss}": W,
+            "\\boxed{A, B}": U,
         },
     ),
     (

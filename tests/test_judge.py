@@ -250,6 +250,11 @@ def test_no_key_in_logs_verdicts_or_cache(serve, tmp_path, caplog, monkeypatch):
         assert KEY[:10] not in text
 
 
+def test_a_short_key_is_kept_out_too(serve):
+    _, config = serve(lambda request, nth: problem(401, "no access with abc123!"), api_key="abc123!")
+    assert "abc123!" not in ask(config, "q1")[0][0].reason
+
+
 def test_credentials_in_the_address_are_not_shown():
     config = JudgeConfig("m", base_url="http://user:password@host:8000/v1/?token=abc")
     assert config.endpoint == "http://host:8000/v1"

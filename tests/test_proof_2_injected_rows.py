@@ -3,6 +3,7 @@
 import pytest
 import torch
 from proof_tools import (
+    every_state_better,
     image_features,
     inputs_of,
     plain_model,
@@ -28,9 +29,9 @@ def scattered(backbone, sample):
 
 
 def holds(rows, expected):
-    """Whether `expected` (n, D) stands in `rows` (T, D) without a gap."""
+    """Whether `expected` (n, D) stands in `rows` (T, D) without a gap, up to the last bits of float32."""
     n = len(expected)
-    return any(torch.equal(rows[i : i + n], expected) for i in range(len(rows) - n + 1))
+    return any((rows[i : i + n] - expected).abs().max() < 1e-4 for i in range(len(rows) - n + 1))
 
 
 @pytest.mark.parametrize("placement", ["before", "after"])
@@ -58,12 +59,7 @@ def test_block_rows_are_features_and_thoughts_in_order(tiny, samples, placement)
             rows = call["inputs_embeds"][b]
             got = matching_rows(rows, features)
             assert len(got) == copies * sum(map(len, PATCHES[b]))
-            assert holds(rounded(rows), rounded(torch.cat(expected)))
-
-
-def rounded(rows):
-    """Two runs of the vision tower (eager, SDPA; batched, alone) differ in the last bits of float32."""
-    return (rows * 1e3).round()
+            assert holds(rows, torch.cat(expected))
 
 
 def matching_rows(rows, features):
@@ -79,12 +75,11 @@ def test_the_prefix_holds_the_same_rows(tiny, samples):
     assert int(prefix.num_patches[3]) == 0
 
 
-def test_no_row_of_a_run_is_a_placeholder_embedding(tiny, samples, config):
+def test_no_row_of_a_run_is_a_placeholder_embedding(tiny, samples, config, monkeypatch):
     """In a whole run, every row that is injected (decoding included) is a feature of this image."""
-    config = config.replace(use_auto_grad=True, max_num_steps=6)
-    with watching(tiny.model.model.language_model) as calls:
+    with every_state_better(monkeypatch), watching(tiny.model.model.language_model) as calls:
         (prediction,) = inference.answer(samples[:1], tiny, config)
-    assert all(prediction.patches)
+    assert [len(v) for v in prediction.patches] == [4, 4, 4]
     features = scattered(tiny, samples[0])
     image_pad = tiny.model.get_input_embeddings().weight[tiny.model.config.image_token_id]
     blocks = [c["inputs_embeds"][0] for c in calls[1:] if c["inputs_embeds"].shape[1] > 1]

@@ -139,23 +139,28 @@ def true_gradient(scorer, thoughts, patches):
 
 
 def test_autograd_equals_finite_differences(tiny, samples, config):
-    """Along random directions that move all thoughts of all samples at once."""
-    scorer = scorer_of(tiny, samples[:2], config.replace(score_rows="thoughts+answer"), 3)
+    """Along directions that move all thoughts of all samples at once, half along the gradient, half at random."""
+    # `certainty` is smooth; where the top-k changes the other two have kinks
+    config = config.replace(score_rows="thoughts+answer", reward="certainty")
+    scorer = scorer_of(tiny, samples[:2], config, 3)
     thoughts, patches = thoughts_of(tiny, 2, 3), table([[0], [1, 2], []], [[], [3], [4]])
     gradient = true_gradient(scorer, thoughts, patches)
     assert gradient.square().mean(-1).min() > 0  # every thought of every sample
     for seed in range(3):
-        direction = thoughts_of(tiny, 2, 3, seed + 10)
-        direction /= direction.norm(dim=(1, 2), keepdim=True)
+        direction = unit(unit(gradient) + unit(thoughts_of(tiny, 2, 3, seed + 10)))
         with torch.no_grad():
-            up, down = (scorer.score(thoughts + s * 0.004 * direction, patches).reward for s in (1, -1))
+            up, down = (scorer.score(thoughts + s * 0.005 * direction, patches).reward for s in (1, -1))
         slope = (gradient * direction).sum((1, 2))
-        torch.testing.assert_close((up - down) / 0.008, slope, atol=2e-3, rtol=5e-2)
+        torch.testing.assert_close((up - down) / 0.01, slope, atol=1e-4, rtol=3e-2)
+
+
+def unit(directions):
+    return directions / directions.norm(dim=(1, 2), keepdim=True)
 
 
 def test_reinforce_agrees_with_autograd_through_the_model(tiny, samples, config):
-    """One thought, 4,000 candidates close to it: the estimate points where the gradient points."""
-    scorer = scorer_of(tiny, samples[:2], config, 1)
+    """One thought, 4,000 candidates close to it: the estimate is the gradient, in direction and size."""
+    scorer = scorer_of(tiny, samples[:2], config.replace(reward="certainty"), 1)
     thoughts, patches, sigma = thoughts_of(tiny, 2, 1), table([[0]], [[1]]), 0.005
     noise = policy.draw_noise(policy.noise_generators(0, [1, 2]), 4000, 1, tiny.width, True)
     with torch.no_grad():
@@ -163,7 +168,7 @@ def test_reinforce_agrees_with_autograd_through_the_model(tiny, samples, config)
     estimate = policy.reinforce_gradient(rewards, noise, sigma, torch.zeros_like(rewards))
     gradient = true_gradient(scorer, thoughts, patches)
     cosine = torch.cosine_similarity(estimate.flatten(1), gradient.flatten(1))
-    assert cosine.min() > 0.95
+    assert cosine.min() > 0.95  # 2,000 pairs in 64 dimensions: 0.98 expected
     ratio = estimate.flatten(1).norm(dim=1) / gradient.flatten(1).norm(dim=1)
     torch.testing.assert_close(ratio, torch.ones(2), atol=0.1, rtol=0)
 
@@ -189,7 +194,8 @@ def test_only_the_thoughts_receive_a_gradient(tiny, samples, config, monkeypatch
         return found
 
     monkeypatch.setattr(torch.autograd, "grad", spy)
-    predictions = inference.answer(samples, tiny, config.replace(use_auto_grad=True))
+    config = config.replace(use_auto_grad=True, num_selected_patches=0, lr=0.01)
+    predictions = inference.answer(samples, tiny, config)
     assert [len(found) for found in leaves] == [1] * 4  # once per step
     assert leaves[0][0].shape == (4, 3, tiny.width)
     assert all(p.best_reward > p.initial_reward for p in predictions)

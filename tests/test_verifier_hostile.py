@@ -104,6 +104,18 @@ def test_a_late_or_dead_worker_is_replaced(slow_worker, trouble):
     assert slow_worker.starts == 2
 
 
+def test_the_worker_has_a_memory_limit():
+    process = MathProcess()
+    try:
+        running = process._running()
+        assert running is not None
+        with open(f"/proc/{running.pid}/limits") as limits:
+            line = next(line for line in limits if line.startswith("Max address space"))
+        assert int(line.split()[3]) <= 4 << 30
+    finally:
+        process.close()
+
+
 def test_the_worker_is_started_only_for_what_needs_it(slow_worker):
     assert slow_worker.starts == 0
     assert slow_worker.equal("1" * 5000, "1") is None

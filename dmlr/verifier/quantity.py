@@ -58,8 +58,8 @@ _HEDGE = re.compile(
 _LABEL = re.compile(r"^[^\d=+*/^√\-][^=+*/^√]{0,60}$")
 _LITERAL = re.compile(r"^[-+]?(?:\d{1,3}(?:[, ]\d{3})+|\d+)?(?:\.(\d*))?$")
 _MULTIPLIER = re.compile(r"^(.*\d)\s*(hundred|thousand|million|billion|dozen|万|亿)\b(.*)$", re.I)
-_RATIO = re.compile(r"^\(?\s*(-?\d+(?:\.\d+)?)\s*(?::|\bto\b)\s*(-?\d+(?:\.\d+)?)\s*\)?$")
-_AFTERTHOUGHT = re.compile(r"\s*\([^()]*[A-Za-z][^()]*\)\s*$")
+_RATIO = re.compile(r"^\(?\s*([^:]{1,60}?)\s*(?::|\bto\b)\s*([^:]{1,60}?)\s*\)?$")
+_AFTERTHOUGHT = re.compile(r"\s*\(\s*[A-Za-z][A-Za-z ,.'-]{2,60}\)\s*$")
 # "11-15" and "43.2%-63.6%" are ranges of values, not differences
 _BRACKETED_LIST = re.compile(r"^[(\[｛][^()\[\]]*,[^()\[\]]*[)\]｝]$")
 _TRIGONOMETRY = re.compile(r"sin|cos|tan|cot|sec|csc")
@@ -99,7 +99,7 @@ def _read(text: str) -> Quantity | None:
     text = _HEDGE.sub("", text.strip())
     if _RANGE.match(text):
         return None
-    if ratio := _RATIO.match(text):
+    if (ratio := _RATIO.match(text)) and _is_ratio(ratio):
         return _ratio(ratio)
     word = text.casefold()
     spelled = _spelled(word)
@@ -111,11 +111,25 @@ def _read(text: str) -> Quantity | None:
     return quantity
 
 
-def _ratio(match: re.Match[str]) -> Quantity | None:
-    below = Fraction(match[2])
-    if below == 0:
+def _is_ratio(match: re.Match[str]) -> bool:
+    return all(_constant(side) is not None for side in match.groups())
+
+
+def _constant(text: str) -> arith.Node | None:
+    """The expression when it has a value without knowing any variable."""
+    try:
+        node = arith.parse(text)
+        arith.evaluate(node)
+    except arith.NotArithmetic:
         return None
-    return Quantity(("num", Fraction(match[1]) / below), ratio=True)
+    return node
+
+
+def _ratio(match: re.Match[str]) -> Quantity | None:
+    above, below = _constant(match[1]), _constant(match[2])
+    if above is None or below is None or arith.evaluate(below) == 0:
+        return None
+    return Quantity(("div", above, below), ratio=True)
 
 
 def _plain_quantity(text: str) -> Quantity | None:
@@ -210,7 +224,8 @@ def _last_clause(sentence: str) -> str | None:
 
 def is_ratio(text: str) -> bool:
     """Whether the whole of `text` is a ratio such as 4:0."""
-    return _RATIO.match(trim(plain(text[:200]))) is not None
+    match = _RATIO.match(trim(plain(text[:200])))
+    return match is not None and _is_ratio(match)
 
 
 def compare(
@@ -226,6 +241,9 @@ def compare(
     if answer.ratio != gold.ratio and _is_whole(answer if answer.ratio else gold):
         return None  # "2:1" is not the number 2
     gold_unit = gold.unit or unit
+    for one, other in ((answer, gold), (gold, answer)):
+        if one.percent and other.unit is not None and other.unit.known:
+            return False
     scaled, gold_node = answer.node, gold.node
     if answer.unit and gold_unit and answer.unit.known and gold_unit.known:
         if answer.unit.dimension != gold_unit.dimension:
@@ -253,7 +271,8 @@ def compare(
 
 
 def _is_whole(ratio: Quantity) -> bool:
-    return ratio.node[1].denominator == 1
+    value = arith.evaluate(ratio.node)
+    return isinstance(value, Fraction) and value.denominator == 1
 
 
 def _rounds_to(answer: arith.Number, gold: arith.Number, precision: int) -> bool:

@@ -256,18 +256,20 @@ def _leftover(extraction: Extraction, gold: str, quantity: Quantity | None) -> O
 
 
 # math-verify reads the part of a text that it understands and would take "2:1" or "2)" for 2
-_NOT_ONE_EXPRESSION = re.compile(r"[:;?~≈%\"']|\.\s|\.\.|\b(?:or|and)\b|\d\s*_|overline|[-+*/^=_,]\s*$")
+_NOT_ONE_EXPRESSION = re.compile(
+    r"[:;?~≈%\"']|\.\s|\.\.|\b(?:or|and)\b|\d\s*_|overline|[-+*/^=_,]\s*$|\{\s*\}"
+)
 
 
 def _not_one_expression(answer: str, gold: str) -> bool:
-    """Whether `answer` is surely more, or less, than one whole expression."""
-    text = plain(answer)
-    unbalanced = any(text.count(a) != text.count(b) for a, b in ("()", "{}"))
-    return (
-        unbalanced
-        or bool(_NOT_ONE_EXPRESSION.search(text))
-        or ("=" in re.sub(r"\{[^{}]*\}", "", text) and "=" not in gold)
-    )
+    """Whether one of them is surely more, or less, than a whole expression, or only one of them is an equation."""
+    sides = [plain(answer), plain(gold)]
+    for text in sides:
+        unbalanced = any(text.count(a) != text.count(b) for a, b in ("()", "{}"))
+        if unbalanced or _NOT_ONE_EXPRESSION.search(text):
+            return True
+    equations = ["=" in re.sub(r"\{[^{}]*\}", "", text) for text in sides]
+    return equations[0] != equations[1]
 
 
 _NUMERALS = word_set(

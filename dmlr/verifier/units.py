@@ -156,7 +156,8 @@ def _find(text: str) -> tuple[str, Fraction] | None:
     compact = text.replace(" ", "")
     for word, sign in _DIVIDERS.items():
         compact = compact.replace(word, sign) if f" {word} " in f" {text} " else compact
-    return _UNITS.get(compact) or _UNITS.get(compact.casefold())
+    # "S" is no second: single letters keep their case
+    return _UNITS.get(compact) or (_UNITS.get(compact.casefold()) if len(compact) > 1 else None)
 
 
 _TRAILING = re.compile(
@@ -181,6 +182,9 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     # an operand of an operator is no unit: "60-k" and "2*x" keep their variable
     before = text[: match.start(1)].rstrip()
     if not before or before[-1] in "+-*/^=(_,<>":
+        return text, None
+    # a capital after a fraction or a root is a quantity of the figure, after a number it is newtons or volts
+    if re.fullmatch(r"\s*[A-Z]\s*", match[1]) and not before[-1].isdigit():
         return text, None
     unit = parse_unit(match[1])
     # "1. Look closely" and "2) Next" are the beginnings of lists
