@@ -55,6 +55,8 @@ def warnings_of(config: "Config") -> list[str]:
             "--patch_placement after with --score_rows thoughts: the last thought's patches never reach "
             "the reward; use --score_rows thoughts+next or thoughts+answer"
         )
+    if config.latent.antithetic and config.latent.reward_baseline == "mean":
+        lines.append("--reward_baseline mean has no effect with --antithetic: it cancels within every pair")
     if config.verify.judge_all and not config.verify.use_llm_verify:
         lines.append("--judge_all has no effect without --use_llm_verify")
     if config.run.disable_save_logistics:
