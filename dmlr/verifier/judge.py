@@ -7,15 +7,23 @@ The key is in no log, verdict, cache or error message.
 import logging
 import os
 import queue
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from dmlr.endpoint import (
+    DUMMY_KEY,
+    EndpointFailure,
+    describe_status,
+    failures,
+    is_key,
+    redact,
+    without_secrets,
+)
 from dmlr.errors import UserError
 from dmlr.verifier.judge_cache import JudgeCache, cache_key
 from dmlr.verifier.judge_protocol import PROMPT_VERSION, RESPONSE_FORMAT, Case, Reply, messages, read_reply
@@ -25,8 +33,6 @@ if TYPE_CHECKING:
     import openai
 
 log = logging.getLogger(__name__)
-
-DUMMY_KEY = "none"  # local servers take any key, the client insists on one
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class JudgeConfig:
             )
         if base_url and urlsplit(base_url).scheme not in ("http", "https"):
             problems.append("OPENAI_API_BASE_URL must begin with http:// or https://")
-        if not key.isprintable() or not key.isascii():
+        if not is_key(key):
             problems.append("OPENAI_API_KEY holds characters that no key has")
         if problems:
             raise UserError(problems)
@@ -81,10 +87,7 @@ class JudgeConfig:
     @property
     def endpoint(self) -> str:
         """The base URL without credentials or query, for messages and the cache key."""
-        if self.base_url is None:
-            return "openai"
-        parts = urlsplit(self.base_url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+        return "openai" if self.base_url is None else without_secrets(self.base_url)
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,6 @@ class Usage:
     completion_tokens: int = 0
     max_concurrency: int = 0
     cost: float | None = None
-
-
-class _Failure(Exception):
-    """Why a case stays unjudged; `fatal` when every other case would fail in the same way."""
-
-    def __init__(self, reason: str, fatal: bool = False) -> None:
-        super().__init__(reason)
-        self.fatal = fatal
 
 
 _Job = tuple[Case, str, "Future[Verdict]"]
@@ -206,15 +201,17 @@ class Judge:
             given_up = self._given_up
         try:
             if given_up:
-                raise _Failure(given_up)
+                raise EndpointFailure(given_up)
             reply = self._ask(case)
-        except _Failure as failure:
-            reason = self._redact(f"judge {self.config.model} at {self.config.endpoint}: {failure}")
+        except EndpointFailure as failure:
+            reason = redact(
+                f"judge {self.config.model} at {self.config.endpoint}: {failure}", self.config.api_key
+            )
             self._failed(reason, failure.fatal)
             return Verdict("unjudged", "none", reason, case.answer)
         with self._lock:
             self._failures_in_a_row = 0
-        reply = Reply(reply.equivalent, self._redact(reply.reason))
+        reply = Reply(reply.equivalent, redact(reply.reason, self.config.api_key))
         self._cache.put(key, reply, self.config.model)
         return self._verdict(reply, case.answer)
 
@@ -250,7 +247,7 @@ class Judge:
             if reply is not None:
                 self._refused.add("response_format")
         if reply is None:
-            raise _Failure(f"the reply is neither yes nor no: {' '.join(text.split())[:120]!r}")
+            raise EndpointFailure(f"the reply is neither yes nor no: {' '.join(text.split())[:120]!r}")
         return reply
 
     def _complete(self, case: Case, structured: bool) -> str:
@@ -260,24 +257,14 @@ class Judge:
         for _ in range(4):
             options = self._options(structured)
             try:
-                return self._call(messages(case, "response_format" in options), options)
+                with failures(self.config.timeout, self.config.max_retries + 1):
+                    return self._call(messages(case, "response_format" in options), options)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 refused = _refused_parameter(error, options)
                 if refused is None:
-                    raise _Failure(_describe(error)) from None
+                    raise EndpointFailure(describe_status(error)) from None
                 self._refused.add(refused)
-            except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-                raise _Failure(_describe(error), fatal=True) from None
-            except openai.APITimeoutError:
-                attempts = self.config.max_retries + 1
-                raise _Failure(f"no answer within {self.config.timeout:g} s, {attempts} attempts") from None
-            except openai.APIConnectionError as error:
-                raise _Failure(f"connection failed ({error.__cause__ or error})") from None
-            except openai.APIStatusError as error:
-                raise _Failure(_describe(error)) from None
-            except (openai.OpenAIError, ValueError) as error:  # a body that is not what the protocol says
-                raise _Failure(f"the response cannot be read ({type(error).__name__})") from None
-        raise _Failure("the server refuses the request in every form")
+        raise EndpointFailure("the server refuses the request in every form")
 
     def _options(self, structured: bool) -> dict[str, Any]:
         options: dict[str, Any] = {"temperature": 0, "max_tokens": self.config.max_tokens}
@@ -308,7 +295,7 @@ class Judge:
         from openai.types.chat import ChatCompletion
 
         if not isinstance(completion, ChatCompletion) or not completion.choices:
-            raise _Failure("the response is no chat completion")
+            raise EndpointFailure("the response is no chat completion")
         usage = completion.usage
         if usage is not None:
             self._count(
@@ -317,9 +304,9 @@ class Judge:
         choice = completion.choices[0]
         if choice.message is None or not isinstance(choice.message.content, str):
             refusal = choice.message.refusal if choice.message is not None else None
-            raise _Failure(f"the reply is empty ({refusal or choice.finish_reason})")
+            raise EndpointFailure(f"the reply is empty ({refusal or choice.finish_reason})")
         if choice.finish_reason == "length" and read_reply(choice.message.content) is None:
-            raise _Failure(f"the reply was cut off at {self.config.max_tokens} tokens")
+            raise EndpointFailure(f"the reply was cut off at {self.config.max_tokens} tokens")
         return choice.message.content
 
     def _count(self, cached: int = 0, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
@@ -331,15 +318,6 @@ class Judge:
                 completion_tokens=self._usage.completion_tokens + completion_tokens,
             )
 
-    def _redact(self, text: str) -> str:
-        """`text` without the key: servers echo it in their messages."""
-        key = self.config.api_key
-        if key == DUMMY_KEY:
-            return text
-        text = text.replace(key, "[key]")
-        # OpenAI's own message shows both ends of a wrong key
-        return re.sub(re.escape(key[:8]) + r"\S*", "[key]", text) if len(key) >= 16 else text
-
 
 def _refused_parameter(error: "openai.APIStatusError", options: Mapping[str, Any]) -> str | None:
     """Which of the optional parameters a 400 or 422 is about; structured output when it does not say."""
@@ -349,9 +327,3 @@ def _refused_parameter(error: "openai.APIStatusError", options: Mapping[str, Any
         if name in options and name in message:
             return name
     return "response_format" if "response_format" in options else None
-
-
-def _describe(error: "openai.APIStatusError") -> str:
-    body = error.body
-    detail = body.get("message") if isinstance(body, dict) else None
-    return f"HTTP {error.status_code}: {' '.join(str(detail or error.message).split())[:200]}"
