@@ -153,7 +153,7 @@ def greedy_fixed(
             visible.index_fill_(3, slot, True)
             if penalty is not None:
                 penalty.add(chosen)
-            chosen = advance(chosen, position).clone()
+            chosen = advance(chosen, position)[0].clone()
             position += 1
             slot += 1
     finally:
@@ -167,10 +167,10 @@ def _fixed_step(
     visible: Tensor,
     cache: KVCache,
     penalty: Penalty | None,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    def step(ids: Tensor, position: Tensor) -> Tensor:
+) -> Callable[[Tensor, Tensor], tuple[Tensor]]:
+    def step(ids: Tensor, position: Tensor) -> tuple[Tensor]:
         logits = head(next_hidden(ids, position, visible, cache))
-        return (penalty.apply(logits) if penalty else logits).argmax(-1)
+        return ((penalty.apply(logits) if penalty else logits).argmax(-1),)
 
     return step
 
