@@ -26,7 +26,11 @@ class DeviceLost(RuntimeError):
 
 
 def load_engine(config: Config) -> Answer:
-    """Load the model of `config`; the result answers batches. Raises `UserError` when it cannot be loaded."""
+    """Load (or reach) the model of `config`; the result answers batches. Raises `UserError` when it cannot be had."""
+    if config.decoding.engine == "openai":
+        from dmlr.served import ServedModel
+
+        return ServedModel(config)
     from dmlr.engine import Answerer
 
     return Answerer.load(config)

@@ -124,6 +124,16 @@ class DecodingConfig:
     """How the answer is produced."""
 
     method: str = _flag("dmlr", "dmlr, or vanilla: plain greedy generation", ("dmlr", "vanilla"))
+    engine: str = _flag(
+        "local",
+        "local: this process loads the model; openai: vanilla answers from the server at --base_url",
+        ("local", "openai"),
+    )
+    base_url: str | None = _flag(
+        None,
+        "OpenAI-compatible server of --engine openai, like http://localhost:8000/v1 (key: ENGINE_API_KEY)",
+    )
+    request_timeout: float = _flag(600.0, "seconds that one answer of --engine openai may take")
     max_new_tokens: int = _flag(2048, "longest answer in tokens")
     solver_prompt_idx: int = _flag(0, "0 step by step, 1 detailed steps, 2 answer directly", (0, 1, 2))
     compile: str = _flag("auto", "compile the decoding loop (auto: where it pays)", ("auto", "on", "off"))
@@ -154,7 +164,9 @@ class RunConfig:
     )
     overwrite: bool = _flag(False, "delete the results in OUTPUT and start again")
     verbose: int = _flag(1, "0 progress bar, 1 a line per sample, 2 a line per step", (0, 1, 2))
-    batch_size: int | str = _flag("auto", "samples per batch, or auto; never changes results")
+    batch_size: int | str = _flag(
+        "auto", "samples per batch (requests in flight with --engine openai), or auto; never changes results"
+    )
     num_workers: int = _flag(1, "processes with a model each; more than 1 uses Ray")
     worker_device_round_robin: bool = _flag(
         False, "deal workers to this machine's GPUs in turn, several to a GPU if need be"

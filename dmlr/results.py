@@ -42,6 +42,7 @@ FREE_SETTINGS = frozenset(
     {
         *("device", "compile", "batch_size", "num_workers", "worker_device_round_robin", "gpus_per_worker"),
         *("ray_address", "limit_seconds", "trust_remote_code", "allow_remote_images", "skip_bad_rows"),
+        *("base_url", "request_timeout"),
         *(
             "judge_concurrency",
             "verify_only",

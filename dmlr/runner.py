@@ -1,7 +1,8 @@
 """One run from the dataset to `results.json`: the parent's side of it.
 
 The parent owns the data, the verdicts and the files. Answers come from a crew: this process itself
-(`InProcess`), or workers on Ray (`dmlr/workers.py`). A verdict never holds up the next sample.
+(`InProcess`), workers on Ray (`dmlr/workers.py`), or a server (`dmlr/served.py`). A verdict never holds up
+the next sample.
 """
 
 import contextlib
@@ -268,7 +269,14 @@ def verify_only(config: Config, verifier: Verifying | None = None) -> dict[str, 
 
 
 def make_crew(config: Config, engine: Engine, dataset: Dataset) -> Crew:
-    """The workers that `--num_workers` asks for; Ray is imported for more than one. Raises `UserError`."""
+    """The workers that `--num_workers` asks for; Ray is imported for more than one. Raises `UserError`.
+
+    With --engine openai the workers are requests, and `engine` is not asked.
+    """
+    if config.decoding.engine == "openai":
+        from dmlr.served import ServedCrew
+
+        return ServedCrew(config)
     if config.run.num_workers == 1 and config.run.ray_address is None:
         return InProcess(config, engine, dataset)
     from dmlr.workers import RayCrew

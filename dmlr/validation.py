@@ -3,6 +3,7 @@
 import math
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from dmlr.config import Config
@@ -40,6 +41,7 @@ def problems_of(config: "Config") -> list[str]:
     problems = _ranges(config)
     problems += _image_tokens(config)
     problems += _algorithm(config)
+    problems += _engine(config)
     problems += _run(config)
     return problems
 
@@ -59,6 +61,10 @@ def warnings_of(config: "Config") -> list[str]:
         lines.append("--reward_baseline mean has no effect with --antithetic: it cancels within every pair")
     if config.verify.judge_all and not config.verify.use_llm_verify:
         lines.append("--judge_all has no effect without --use_llm_verify")
+    if config.decoding.engine == "openai":
+        model, compiled = config.model, config.decoding.compile
+        idle = {"device": model.device, "dtype": model.dtype, "compile": compiled}
+        lines += [f"--{n} has no effect with --engine openai" for n, v in idle.items() if v != "auto"]
     if config.run.disable_save_logistics:
         lines.append("--disable_save_logistics: no journal is written, this run cannot be resumed")
     return lines
@@ -76,6 +82,8 @@ def _ranges(config: "Config") -> list[str]:
             problems.append(f"--{name} {value}: too large")
     if config.latent.sigma_decay <= 0:
         problems.append(f"--sigma_decay {config.latent.sigma_decay}: must be above 0")
+    if config.decoding.request_timeout <= 0:
+        problems.append(f"--request_timeout {config.decoding.request_timeout}: must be above 0")
     if config.run.limit_seconds is not None and config.run.limit_seconds <= 0:
         problems.append(f"--limit_seconds {config.run.limit_seconds}: must be above 0")
     return problems
@@ -114,6 +122,36 @@ def _algorithm(config: "Config") -> list[str]:
     if latent.use_auto_grad and latent.disable_conf_reward:
         problems.append(
             "--use_auto_grad with --disable_conf_reward: the self-score has no gradient; drop one"
+        )
+    return problems
+
+
+def _engine(config: "Config") -> list[str]:
+    problems = []
+    decoding, run = config.decoding, config.run
+    if decoding.engine == "local":
+        if decoding.base_url is not None:
+            problems.append(
+                "--base_url without --engine openai: nothing would be asked there; add it or drop this"
+            )
+        return problems
+    if decoding.method != "vanilla":
+        problems.append(
+            f"--engine openai with --method {decoding.method}: a server only generates; add --method vanilla"
+        )
+    if decoding.base_url is None:
+        problems.append("--engine openai without --base_url: give the server, like http://localhost:8000/v1")
+    elif not re.match(r"https?://[^/]", decoding.base_url):
+        problems.append(
+            f"--base_url {decoding.base_url}: must begin with http:// or https:// and name a server"
+        )
+    elif "@" in urlsplit(decoding.base_url).netloc or urlsplit(decoding.base_url).query:
+        # settings are written to the results, so the address is not repeated here either
+        problems.append("--base_url: holds a password or a query; put the key into ENGINE_API_KEY instead")
+    if run.num_workers > 1 or run.ray_address is not None:
+        problems.append(
+            "--num_workers and --ray_address are for --engine local: one process keeps --batch_size requests in "
+            "flight; drop them"
         )
     return problems
 

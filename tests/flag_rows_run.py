@@ -1,5 +1,6 @@
 """Rows of the flag table: data, files, workers, presets. See `test_proof_9_every_flag_acts.py`."""
 
+import functools
 import json
 import sys
 from concurrent.futures import Future
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import run_fakes
 import torch
+from chat_server import ChatServer, slowly
 from flag_tools import flag
 
 from dmlr import runner
@@ -82,6 +84,53 @@ def _(tools):
     assert {e["verdict_by"] for e in before["entries"]} == {"rules:test"}
     assert "rules:test" not in {e["verdict_by"] for e in after["entries"]}
     assert [e["model_output"] for e in after["entries"]] == [e["model_output"] for e in before["entries"]]
+
+
+# ---- a server instead of a model ----------------------------------------------------------------------------------
+
+
+def asked_server(tools, behave, *words):
+    """The outcome of a run against a server of this test, and what the server was asked."""
+    server = ChatServer(behave)
+    try:
+        engine = ("--engine", "openai", "--method", "vanilla", "--base_url", server.url)
+        return tools.command(*engine, "--overwrite", *words, engine=None), server
+    finally:
+        server.close()
+
+
+@flag("engine")
+def _(tools):
+    """The local engine is what `tools.command` is given; the server's answers come over HTTP."""
+    assert tools.command().outcome.summary["errors"] == 0
+    _, server = asked_server(tools, lambda request, nth: "1")
+    assert len(server.requests) == 1 + 3  # the first is to see whether it works
+    with pytest.raises(UserError, match="add --method vanilla"):
+        resolve(["--engine", "openai", "--base_url", "http://localhost:8000/v1"])
+
+
+@flag("base_url")
+def _(tools):
+    _, server = asked_server(tools, lambda request, nth: "1")
+    assert server.requests
+    with pytest.raises(UserError, match="without --base_url"):
+        resolve(["--engine", "openai", "--method", "vanilla"])
+    with pytest.raises(UserError, match="--base_url without --engine openai"):
+        resolve(["--base_url", "http://localhost:8000/v1"])
+
+
+@flag("request_timeout")
+def _(tools):
+    tools.monkeypatch.setattr("dmlr.served.RETRIES", 0)
+    slow = functools.partial(slowly, 1.0, "1")
+    for seconds, errors in (("0.3", 3), ("600", 0)):
+        run, _ = asked_server(
+            tools,
+            lambda request, nth: "1" if request["max_tokens"] == 1 else slow(),
+            "--request_timeout",
+            seconds,
+        )
+        assert run.outcome.summary["errors"] == errors
 
 
 # ---- the run ------------------------------------------------------------------------------------------------------

@@ -1,114 +1,18 @@
-"""An OpenAI-compatible server in this process that misbehaves on demand."""
+"""A judge model in this process that misbehaves on demand; see `chat_server`."""
 
 import json
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
-Body = dict[str, Any]
+from chat_server import Body, ChatServer, completion, problem, slowly
 
-
-class JudgeServer:
-    """Serves `/v1/chat/completions`. `behave(request, nth)` decides each reply: `nth` counts calls per question.
-
-    It returns a text (a normal completion), or a tuple (status, headers, raw body), or None to close the connection.
-    """
-
-    def __init__(self, behave: Callable[[Body, int], Any]) -> None:
-        self.behave = behave
-        self.requests: list[Body] = []
-        self.headers: list[dict[str, str]] = []
-        self.max_in_flight = 0
-        self._in_flight = 0
-        self._lock = threading.Lock()
-        self._seen: Counter[str] = Counter()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                server._serve(self)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
-        request = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
-        case = json.loads(request["messages"][-1]["content"])
-        with self._lock:
-            self._in_flight += 1
-            self.max_in_flight = max(self.max_in_flight, self._in_flight)
-            self.requests.append(request)
-            self.headers.append(dict(handler.headers))
-            nth = self._seen[case["question"]]
-            self._seen[case["question"]] += 1
-        try:
-            reply = self.behave(request | {"case": case}, nth)
-        finally:
-            with self._lock:
-                self._in_flight -= 1
-        if reply is None:
-            handler.close_connection = True
-            handler.connection.close()
-            return
-        status, headers, body = reply if isinstance(reply, tuple) else (200, {}, completion(reply))
-        try:
-            handler.send_response(status)
-            for name, value in ({"Content-Type": "application/json"} | headers).items():
-                handler.send_header(name, value)
-            handler.send_header("Content-Length", str(len(body)))
-            handler.end_headers()
-            handler.wfile.write(body)
-        except OSError:  # a client that timed out has hung up
-            pass
-
-
-def completion(text: str | None, finish_reason: str = "stop") -> bytes:
-    """A chat completion that says `text`."""
-    return json.dumps(
-        {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "grader",
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": finish_reason,
-                    "message": {"role": "assistant", "content": text},
-                }
-            ],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
-        }
-    ).encode()
-
-
-def problem(status: int, message: str, headers: dict[str, str] | None = None, **fields: Any) -> Any:
-    """An error as the API writes it."""
-    return status, headers or {}, json.dumps({"error": {"message": message, **fields}}).encode()
-
-
-def slowly(seconds: float, reply: Any) -> Any:
-    """`reply` after a while."""
-    time.sleep(seconds)
-    return reply
-
+__all__ = ["NO", "YES", "JudgeServer", "completion", "problem", "slowly"]
 
 YES = '{"reason": "the same", "equivalent": true}'
 NO = '{"reason": "another thing", "equivalent": false}'
+
+
+class JudgeServer(ChatServer):
+    """`behave` finds what is to be judged under `case`; requests are counted per question."""
+
+    def read(self, request: Body) -> tuple[str, Body]:
+        case = json.loads(request["messages"][-1]["content"])
+        return case["question"], request | {"case": case}
