@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dmlr import __version__
-from dmlr.config import Config
+from dmlr.config import FLAGS, Config
 from dmlr.data import Dataset, Sample
 from dmlr.entries import latents_file, make_entry, reward_csv
 from dmlr.errors import UserError
@@ -128,7 +128,9 @@ class Results:
             return
         problems = []
         for name in sorted(was.keys() | now.keys()):
-            before, after = was.get(name), now.get(name)
+            # a flag that is younger than the run had its default, in effect
+            before = was.get(name, FLAGS[name].default if name in FLAGS else None)
+            after = now.get(name)
             if isinstance(before, dict) and isinstance(after, dict):
                 key = "sha256" if name == "dataset" else "is"
                 if before.get(key) != after.get(key):

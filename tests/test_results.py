@@ -101,6 +101,18 @@ def test_free_settings_are_flags_and_may_differ(tmp_path):
     assert execute(flags(tmp_path, *more), never_loads).summary["remaining"] == 0
 
 
+def test_a_flag_younger_than_the_run_counts_as_its_default(tmp_path):
+    execute(flags(tmp_path))
+    path = tmp_path / "out" / "journal.jsonl"
+    lines = journal_lines(tmp_path / "out")
+    assert lines[0]["settings"].pop("engine") == "local"
+    path.write_bytes(b"".join(encode(line) for line in lines))
+    execute(flags(tmp_path, "--resume"), never_loads)
+    server = ("--engine", "openai", "--method", "vanilla", "--base_url", "http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="--engine: was local, now openai"):
+        execute(flags(tmp_path, "--resume", *server), never_loads)
+
+
 def test_resume_of_an_empty_folder_starts(tmp_path):
     assert execute(flags(tmp_path, "--resume")).summary["total"] == 4
 
