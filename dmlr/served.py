@@ -80,7 +80,8 @@ class ServedModel:
         """Greedy answer of the server.
 
         `prompt` is the text of the user turn as it was sent (the server applies its own chat template), tokens are as
-        the server counts them, `seconds` are shared out (see `_Shares`). Raises `EndpointFailure`, and `OSError` or
+        the server counts them (its count of an answer that ended holds the end token, ours does not), `seconds` are
+        shared out (see `_Shares`). Raises `EndpointFailure`, and `OSError` or
         `ValueError` for an image that cannot be loaded.
         """
         begun = self._shares.begin()
