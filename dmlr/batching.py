@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from dmlr.config import Config
 from dmlr.data import Dataset, Sample
@@ -14,11 +15,19 @@ from dmlr.prediction import Prediction
 
 log = logging.getLogger(__name__)
 
-AUTO_BATCH = 8
+SIZE_OF_THE_UNKNOWN = 8  # samples, for --batch_size auto and an engine that cannot tell what it holds
 PIXELS_PER_TOKEN = 28 * 28
 
 Answer = Callable[[Sequence[Sample]], list[Prediction]]
 Engine = Callable[[Config], Answer]
+
+
+@runtime_checkable
+class Sizing(Protocol):
+    """An `Answer` that knows how many samples suit its device (`dmlr.engine.Answerer`); a function need not."""
+
+    def fitting_batch(self) -> int:
+        """Samples per batch for --batch_size auto."""
 
 
 class DeviceLost(RuntimeError):
@@ -54,12 +63,6 @@ def plan(samples: Sequence[Sample], dataset: Dataset, config: Config, size: int)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def batch_size(config: Config) -> int:
-    """Samples per batch that the flags ask for; `auto` is a size that suits a small model on any device."""
-    size = config.run.batch_size
-    return AUTO_BATCH if isinstance(size, str) else size
-
-
 class SafeAnswer:
     """An `Answer` that never raises for a sample's sake: a sample that fails becomes a failed prediction.
 
@@ -72,6 +75,13 @@ class SafeAnswer:
         self._answer = answer
         self._config = config
         self._largest: int | None = None
+
+    def batch_size(self) -> int:
+        """Samples per batch: what --batch_size says, or, for `auto`, what the engine says."""
+        size = self._config.run.batch_size
+        if not isinstance(size, str):
+            return size
+        return self._answer.fitting_batch() if isinstance(self._answer, Sizing) else SIZE_OF_THE_UNKNOWN
 
     def __call__(self, samples: Sequence[Sample]) -> Iterator[list[Prediction]]:
         """Predictions in groups, as they come. Raises `DeviceLost` when no further sample can be answered."""

@@ -18,8 +18,15 @@ from dmlr.prediction import Prediction
 log = logging.getLogger(__name__)
 
 _AHEAD = 4  # threads that load images; decoding and resizing release the interpreter lock
-_LARGEST = 32  # samples; beyond it throughput hardly rises and one slow sample holds up more
 _SHARE = 0.8  # of the free memory that a batch may plan for; the rest is fragmentation and workspaces
+
+# Samples per batch for --batch_size auto, where the memory holds them.
+# On CUDA a step of one sample reads every weight and computes little, so a batch is nearly free until the products
+# fill the device; beyond 32 throughput hardly rises, and one slow sample holds up more.
+LARGEST_ON_CUDA = 32
+# On a CPU the products of one block fill the cores already. What a batch still saves is reading the weights once
+# per token while decoding; what it costs is that its rows end at different times. To be set by measurement.
+LARGEST_ON_CPU = 8
 
 
 class Answerer:
@@ -61,38 +68,56 @@ class Answerer:
         )
 
     def fitting_batch(self) -> int:
-        """Samples per batch for `--batch_size auto`: what the free memory holds, a power of two up to 32."""
-        free = free_memory(self._backbone.device)
-        fits = int(free * _SHARE // bytes_per_sample(self._backbone, self._config))
-        size = 1
-        while size * 2 <= min(fits, _LARGEST):
-            size *= 2
+        """Samples per batch for `--batch_size auto`: what suits the device and fits into its free memory."""
+        device = self._backbone.device
+        free = free_memory(device)
+        largest = LARGEST_ON_CUDA if device.type == "cuda" else LARGEST_ON_CPU
+        size = largest_fitting(free, bytes_per_sample(self._backbone, self._config), largest)
         log.info("--batch_size auto: %d (%.1f GB free)", size, free / 1e9)
         return size
+
+
+def largest_fitting(free: int, per_sample: int, largest: int) -> int:
+    """The largest power of two up to `largest` whose samples fit into `_SHARE` of `free` bytes; at least 1."""
+    size = 1
+    while size * 2 <= largest and size * 2 * per_sample <= free * _SHARE:
+        size *= 2
+    return size
 
 
 def bytes_per_sample(backbone: Backbone, config: Config) -> int:
     """Upper estimate of the memory of one sample: keys and values to the last token, activations, logits.
 
     The prompt is taken as `--max_pixels` image tokens and 512 of text; the keys and values are counted twice,
-    because a cache that grows is copied once.
+    because a cache that grows is copied once. With --use_auto_grad every layer keeps the activations of the block.
     """
+    # Any: transformers types sub-configurations as possibly missing; a loaded Qwen2.5-VL has them all.
     text: Any = backbone.model.config.text_config
+    vision: Any = backbone.model.config.vision_config
     element = torch.empty(0, dtype=backbone.dtype).element_size()
-    prompt = config.model.max_pixels + 512
-    block = inference.reserve(config)
+    prompt, block = config.model.max_pixels + 512, inference.reserve(config)
     head_dim = text.hidden_size // text.num_attention_heads
     per_token = text.num_hidden_layers * 2 * text.num_key_value_heads * head_dim * element
     cache = 2 * per_token * (prompt + block + config.decoding.max_new_tokens)
-    rows = max(prompt, block)
-    activations = rows * (3 * text.intermediate_size + 8 * text.hidden_size) * element
+    per_row = _activations(text.hidden_size, text.intermediate_size) * element
+    activations = max(prompt, block) * per_row
+    if config.latent.use_auto_grad:
+        activations += text.num_hidden_layers * block * per_row
+    vision_patches = config.model.max_pixels * vision.spatial_merge_size**2
+    image = vision_patches * _activations(vision.hidden_size, vision.intermediate_size) * element
     scored = max(1, config.latent.num_candidates * inference.num_thoughts(config))
     logits = 4 * scored * text.vocab_size * 4
-    return cache + activations + logits
+    return cache + max(activations, image) + logits
+
+
+def _activations(hidden: int, intermediate: int) -> int:
+    """Numbers that a layer holds per row at once: gate, up and their product; residual, queries, keys, output."""
+    return 3 * intermediate + 8 * hidden
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on `device`."""
+    """Bytes that can still be allocated on `device`, those that PyTorch's allocator holds unused among them."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -20,7 +20,6 @@ from dmlr.batching import (
     DeviceLost,
     Engine,
     SafeAnswer,
-    batch_size,
     describe,
     load_engine,
     plan,
@@ -85,7 +84,7 @@ class InProcess:
 
     def predictions(self, samples: Sequence[Sample], stop: Stop) -> Iterator[list[Prediction]]:
         """See `Crew`. Raises `UserError` when the accelerator fails for good."""
-        for batch in plan(samples, self._dataset, self._config, batch_size(self._config)):
+        for batch in plan(samples, self._dataset, self._config, self._answer.batch_size()):
             try:
                 for answered in self._answer(batch):
                     yield answered

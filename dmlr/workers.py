@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from dmlr.batching import DeviceLost, Engine, SafeAnswer, batch_size, plan
+from dmlr.batching import DeviceLost, Engine, SafeAnswer, plan
 from dmlr.config import Config
 from dmlr.data import Dataset, Sample
 from dmlr.entries import failed
@@ -44,13 +44,13 @@ class Worker:
         self._config = config
         self._answer: SafeAnswer | None = None
 
-    def load(self) -> list[str]:
+    def load(self) -> "Loaded":
         """Load the model; returns the user's problems instead of raising, so that they arrive as they are."""
         try:
             self._answer = SafeAnswer(self._engine(self._config), self._config)
         except UserError as error:
-            return error.problems
-        return []
+            return Loaded(problems=error.problems)
+        return Loaded(self._answer.batch_size())
 
     def answer(self, samples: list[Sample]) -> list[Prediction]:
         """Predictions of a batch. A process whose device has failed ends itself: only a new one can go on."""
@@ -63,6 +63,14 @@ class Worker:
             os._exit(1)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What a worker says once it has loaded: samples per batch that suit it, or the user's problems."""
+
+    batch_size: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
 @dataclass
 class Slot:
     """One place in the crew: the actor in it (None: not replaced any more) and what it works on."""
@@ -72,6 +80,7 @@ class Slot:
     call: Any = None  # the Ray reference that is waited for
     batch: list[Sample] | None = None  # None while it loads
     failed_starts: int = 0
+    batch_size: int = 0  # 0 until its model is there
 
     @property
     def loading(self) -> bool:
@@ -152,7 +161,7 @@ class RayCrew:
     def _loaded(self, slot: Slot) -> None:
         """A worker has loaded its model, or failed to. Raises `UserError` for what the user has to mend."""
         try:
-            problems = ray.get(slot.call)
+            loaded: Loaded = ray.get(slot.call)
         except RayError as error:
             slot.failed_starts += 1
             log.warning(
@@ -162,9 +171,9 @@ class RayCrew:
             if slot.failed_starts < FAILED_STARTS:
                 self._start(slot)
             return
-        if problems:
-            raise UserError(problems)
-        slot.call, slot.failed_starts = None, 0
+        if loaded.problems:
+            raise UserError(loaded.problems)
+        slot.call, slot.failed_starts, slot.batch_size = None, 0, loaded.batch_size
 
     def _drop(self, slot: Slot) -> None:
         """Take the actor out of its slot, and make sure that it is gone."""
@@ -175,7 +184,10 @@ class RayCrew:
     def predictions(self, samples: Sequence[Sample], stop: Stop) -> Iterator[list[Prediction]]:
         """See `Crew`. Raises `UserError` when every worker is gone and none can be started."""
         most = math.ceil(len(samples) / (BATCHES_PER_WORKER * len(self._slots)))
-        size = max(1, min(batch_size(self._config), most))
+        fits = min(
+            slot.batch_size for slot in self._slots if slot.batch_size
+        )  # of those that are there already
+        size = max(1, min(fits, most))
         work = Work(collections.deque(plan(samples, self._dataset, self._config, size)))
         alive = time.monotonic()
         while True:

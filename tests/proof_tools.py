@@ -37,6 +37,17 @@ def save_checkpoint(backbone, folder):
     return folder
 
 
+def peak_bytes(work):
+    """Most bytes that `work` holds at once beyond what there was, from the CPU allocator's own events."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    assert events
+    ordered = sorted(events, key=lambda event: event.start_ns())
+    return max(itertools.accumulate(event.nbytes() for event in ordered))
+
+
 def inputs_of(backbone, sample, text):
     """What the processor makes of a chat text and the sample's image (the test images need no resizing)."""
     images = None if sample.image is None else [Image.open(sample.image).convert("RGB")]

@@ -1,10 +1,7 @@
 """Peak memory of the optimisation does not grow with the number of steps (counted by the allocator, not timed)."""
 
-import itertools
-
 import pytest
-import torch
-from proof_tools import prefill
+from proof_tools import peak_bytes, prefill
 
 from dmlr import inference
 from dmlr.scoring import Scorer
@@ -12,17 +9,6 @@ from dmlr.scoring import Scorer
 # What a step may leave behind: its record of a few numbers per sample. One copy of the thoughts of four
 # samples is three times as much, the activations of a block a thousand times.
 BYTES_PER_STEP = 1024
-
-
-def peak_bytes(work):
-    """Most bytes that `work` holds at once beyond what there was, from the CPU allocator's own events."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        work()
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    assert events
-    ordered = sorted(events, key=lambda event: event.start_ns())
-    return max(itertools.accumulate(event.nbytes() for event in ordered))
 
 
 SETTINGS = {
