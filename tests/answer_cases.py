@@ -113,7 +113,7 @@ CASES = [
             "I would need the picture for that.": W,
             "\\boxed{B. 58^\\circ}": W,
             "\\boxed{C. 64^\\circ}": W,  # letter and text contradict each other
-            "The answer is not C.": U,
+            "The answer is not C.": W,
             "C is wrong, so it cannot be that.": U,
             "The points A, B and C form an angle.": U,
             "\\boxed{C": R,

@@ -10,6 +10,7 @@ from dmlr.verifier.reading import (
     BARE,
     LETTER_THEN,
     MENTION,
+    SEVERAL_LETTERS,
     Reading,
     bare_letter,
     read_option,
@@ -39,10 +40,16 @@ def judge_choice(extraction: Extraction, options: Options, gold: Gold, prompt: s
             return "wrong", f"{reading.how}; neither is the gold, {named}"
         return "correct", f"{reading.how}; one of them is the gold, {named}"
     if reading.kind == "several":
-        undecided = re.search(r"\b(?:either|or|both|neither)\b|或", extraction.answer)
+        undecided = re.search(r"\b(?:either|or|both|neither)\b|或", extraction.answer, re.I)
         if re.search(r"\b(?:all|both|each)\b", gold.text, re.I):
             return "unjudged", f"{reading.how}, and the gold {named} stands for several"
-        if extraction.explicit or undecided or not right.intersection(reading.candidates):
+        others_only = bool(reading.candidates) and not right.intersection(reading.candidates)
+        if (
+            extraction.explicit
+            or undecided
+            or others_only
+            or _says_nothing_else(extraction.answer, options, prompt)
+        ):
             return "wrong", f"{reading.how}; the gold is {named} alone"
         return "unjudged", reading.how
     if reading.kind == "denied":
@@ -86,7 +93,9 @@ def _read_phrase(answer: str, options: Options) -> Reading:
     reading = read_option(answer, options)
     if reading.kind != "none":
         return reading
-    head = re.split(r"[.。]\s|\s(?:because|since|as|which|where)\s|,\s(?:because|since|as|so)\s", answer)[0]
+    head = re.split(
+        r"[.。]\s|而不是|而非|\s(?:because|since|as|which|where)\s|,\s(?:because|since|as|so)\s", answer
+    )[0]
     return read_option(head, options) if head != answer else reading
 
 
@@ -101,13 +110,34 @@ def _judge_unnamed(extraction: Extraction, options: Options, prompt: str, named:
         return "wrong", f"no answer given; the gold is {named}"
     if extraction.source == "last line":
         return "unjudged", "a long output without a marked final answer"
+    core = trim(plain(answer))
+    if len(core) == 1 and core.isalpha() and core.isascii() and extraction.explicit:
+        return "wrong", f"there is no option {core}; the gold is {named}"
     common = set.intersection(*(set(words(text)) for text in options.texts)) if options.texts else set()
-    said = {_stem(word) for word in words(answer)} - _EMPTY_WORDS
-    mentioned = {_stem(word) for text in options.texts for word in words(text)}
-    asked = {_stem(word) for word in words(prompt[-20_000:])} - mentioned | {_stem(word) for word in common}
-    if said <= asked:
+    asked = _asked(options, prompt) | {_stem(word) for word in common}
+    if _said(answer, options) <= asked:
         return "wrong", f"it repeats the question and names no option; the gold is {named}"
     return "unjudged", f"{short(answer)!r} is the letter or text of no option"
+
+
+def _said(answer: str, options: Options) -> set[str]:
+    """Stems of the words that could point to an option."""
+    return {_stem(word) for word in words(answer)} - (_EMPTY_WORDS - _option_words(options))
+
+
+def _option_words(options: Options) -> set[str]:
+    return {_stem(word) for text in options.texts for word in words(text)}
+
+
+def _asked(options: Options, prompt: str) -> set[str]:
+    return {_stem(word) for word in words(prompt[-20_000:])} - _option_words(options)
+
+
+def _says_nothing_else(answer: str, options: Options, prompt: str) -> bool:
+    """Whether an answer that names several options only lists them: "red and blue", "the angles are 36 and 42"."""
+    if {"not", "than", "but", "no"}.intersection(words(answer)):
+        return False
+    return _said(answer, options) - {"or", "both"} <= _asked(options, prompt) | _option_words(options)
 
 
 def _stem(word: str) -> str:
@@ -140,14 +170,21 @@ def _judge_without_options(extraction: Extraction, gold: Gold, announced: bool) 
         return (
             "correct" if letter == gold.letter else "wrong"
         ), f"letter {letter}, the gold is {gold.letter}"
+    if SEVERAL_LETTERS.match(core):
+        return "wrong", f"more than one letter; the gold is {gold.letter} alone"
+    if concluded := re.search(r"\b(?:is|be)\s+\(?([A-J])\)?$", core):
+        letter = concluded[1]
+        return (
+            "correct" if letter == gold.letter else "wrong"
+        ), f"letter {letter}, the gold is {gold.letter}"
     mention = {next(filter(None, match.groups())).upper() for match in MENTION.finditer(core)}
     if len(mention) == 1:
         return (
             "correct" if mention == {gold.letter} else "wrong"
         ), f"letter {mention.pop()}, the gold is {gold.letter}"
-    if not gold.text and not announced and extraction.explicit:
-        return "wrong", f"the gold is the letter {gold.letter}"
     value = parse_quantity(extraction.answer)
+    if not gold.text and not announced and (extraction.explicit or (value is not None and value.constant)):
+        return "wrong", f"the gold is the letter {gold.letter}"
     wanted = parse_quantity(gold.text) if gold.text else None
     if value is not None and wanted is not None and compare(value, wanted) is False:
         return "wrong", f"another value than {short(gold.text)!r}"

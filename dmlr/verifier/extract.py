@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from dmlr.verifier.corrections import after_withdrawal, denied_before
 from dmlr.verifier.text import compact, fold, repair_commands, trim
 
 MAX_CONSIDERED = 20_000  # characters at the end of an output; a final answer further up is none
@@ -142,7 +143,8 @@ _PHRASE = re.compile(
     r"[*_]*\s*(?:(?:is|are|would be|should be|must be|will be)\b(?!\s+(?:not|n't)\b)\s*[:：]?|[:：=])[*_]*"
     r"|\b(?:i|we)\s+(?:would\s+|will\s+|therefore\s+)*(?:choose|pick|select|go with)\b[:：]?"
     r"|(?:正确)?(?:答案|结果)\s*(?:应该?|就)?\s*(?:是|为|选|[:：])+"
-    r"|故答案为\s*[:：]?|(?:故|因此|所以|应|应该|正确|答案|我|则)?\s*选(?!项|择题|中|出|手|取)择?\s*[:：]?"
+    r"|故答案为\s*[:：]?|(?<![不没别勿])(?:故|因此|所以|应|应该|正确|答案|我|则)?(?<![不没别勿])\s*"
+    r"选(?!项|择题|中|出|手|取)择?\s*[:：]?"
     r"|####",
     re.I,
 )
@@ -162,14 +164,20 @@ def _final_phrase(text: str) -> tuple[str, bool, str] | None:
     return line.strip(), whole, rest.lstrip(" *_:：\t\n")
 
 
+_FENCE = re.compile(r"^```[A-Za-z]*[ \t]*$", re.M)
+_MARKUP = re.compile(r"</?(?:b|i|u|em|strong)>")
+
+
 def extract(output: str, truncated: bool = False) -> Extraction:
     """The final answer of `output`. `truncated` (the model was cut off) accepts only an answer that is surely whole."""
     # The thinking is dropped first, from the whole output: its end may lie far before the tail.
-    body = repair_commands(drop_thinking(output))[-MAX_CONSIDERED:].strip()
+    body = _FENCE.sub("", repair_commands(drop_thinking(output))[-MAX_CONSIDERED:]).strip()
     if not body:
         return Extraction("", "none", "")
     boxes = find_boxes(body)
     closed = [box for box in boxes if box.closed and box.content.strip()]
+    asserted = [box for box in closed if not denied_before(body[: box.start])]
+    closed = asserted or closed
     if closed:
         return Extraction(unbox(closed[-1].content).strip(), "box", body, _last_group(body, closed))
     tags = _TAG.findall(body)
@@ -184,8 +192,13 @@ def extract(output: str, truncated: bool = False) -> Extraction:
     if any(not box.closed for box in boxes) or any(True for _ in _OPEN_TAG.finditer(body)):
         # the answer was begun and lost; what stands before it is not the answer
         return Extraction("", "none", body)
+    if not truncated:
+        body = after_withdrawal(body)
     phrase = _final_phrase(body)
     if phrase is not None and trim(phrase[0]) and (phrase[1] or not truncated):
+        revised = after_withdrawal(phrase[2], marked=True)
+        if revised != phrase[2]:
+            return Extraction(revised.splitlines()[0].strip(), "final phrase", revised, rest=revised)
         return Extraction(phrase[0], "final phrase", body, rest=phrase[2])
     if truncated:
         return Extraction("", "none", body)
@@ -193,6 +206,7 @@ def extract(output: str, truncated: bool = False) -> Extraction:
     if not stated:
         return Extraction("", "none", body)
     if len(stated) <= SHORT:
+        stated = _MARKUP.sub("", stated)
         return Extraction(stated, "whole output", body)
     last = body.splitlines()[-1].strip()
     return Extraction(last if len(last) <= SHORT else "", "last line", body)

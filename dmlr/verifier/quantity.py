@@ -1,7 +1,8 @@
 """A number or expression with its unit, read from an answer or a gold, and when two of them are the same."""
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 
@@ -55,15 +56,27 @@ _HEDGE = re.compile(
     re.I,
 )
 # What may stand left of "=": a name (AB, x_1, ∠ABC, Area of the triangle, S_{ABC}, f(3)), never a coefficient.
-_LABEL = re.compile(r"^[^\d=+*/^√\-][^=+*/^√]{0,60}$")
+_LABEL = re.compile(r"^[^\d=+*/^√\-](?:[^=+*/^√-]|(?<=[A-Za-z]{2})-|(?<=[A-Z])-(?=[A-Z])){0,60}$")
 _LITERAL = re.compile(r"^[-+]?(?:\d{1,3}(?:[, ]\d{3})+|\d+)?(?:\.(\d*))?$")
 _MULTIPLIER = re.compile(r"^(.*\d)\s*(hundred|thousand|million|billion|dozen|万|亿)\b(.*)$", re.I)
 _RATIO = re.compile(r"^\(?\s*([^:]{1,60}?)\s*(?::|\bto\b)\s*([^:]{1,60}?)\s*\)?$")
-_AFTERTHOUGHT = re.compile(r"\s*\(\s*[A-Za-z][A-Za-z ,.'-]{2,60}\)\s*$")
+_AFTERTHOUGHT = re.compile(r"\s+\(\s*[A-Za-z][A-Za-z ,.'-]{2,60}\)\s*$")
 # "11-15" and "43.2%-63.6%" are ranges of values, not differences
 _BRACKETED_LIST = re.compile(r"^[(\[｛][^()\[\]]*,[^()\[\]]*[)\]｝]$")
 _TRIGONOMETRY = re.compile(r"sin|cos|tan|cot|sec|csc")
-_RANGE = re.compile(r"^[-+]?[\d.,]+\s*%?\s*-\s*[\d.,]+\s*%?$")
+_RANGE = re.compile(r"^[-+]?([\d.,]*\d)\s*%?\s*-\s*([\d.,]*\d)\s*%?$")
+
+
+def is_range(text: str) -> bool:
+    """Whether the text is a range such as "11-15"; "15-11" is a difference."""
+    ends = _RANGE.match(text)
+    if ends is None:
+        return False
+    try:
+        low, high = (Fraction(end.replace(",", "")) for end in ends.groups())
+    except ValueError:
+        return True
+    return low <= high
 
 
 def parse_quantity(text: str) -> Quantity | None:
@@ -97,7 +110,7 @@ def _after_equals(text: str) -> str | None:
 
 def _read(text: str) -> Quantity | None:
     text = _HEDGE.sub("", text.strip())
-    if _RANGE.match(text):
+    if is_range(text):
         return None
     if (ratio := _RATIO.match(text)) and _is_ratio(ratio):
         return _ratio(ratio)
@@ -105,10 +118,37 @@ def _read(text: str) -> Quantity | None:
     spelled = _spelled(word)
     if spelled is not None:
         return spelled
-    quantity = _plain_quantity(text)
-    if quantity is None and (shorter := _AFTERTHOUGHT.sub("", text)) != text:
-        quantity = _plain_quantity(shorter)
-    return quantity
+    if negative := _NEGATIVE.match(text):
+        quantity = _read(negative[1])
+        return None if quantity is None else replace(quantity, node=("neg", quantity.node))
+    compound = _compound(text)
+    if compound is not None:
+        return compound
+    return _plain_quantity(_AFTERTHOUGHT.sub("", text))
+
+
+_NEGATIVE = re.compile(r"^(?:minus|negative|负)\s*(?=[\w√\\])(.+)$", re.I)
+_COMPOUND = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z一-鿿]+\.?)")
+
+
+def _compound(text: str) -> Quantity | None:
+    """One size in several units, the smaller after the larger: "1 hour 30 minutes", "5 ft 3 in"."""
+    if len(text) > 60:
+        return None
+    parts = _COMPOUND.findall(text)
+    if len(parts) < 2 or re.sub(r"\band\b|[\s,]", "", _COMPOUND.sub("", text)):
+        return None
+    units = [parse_unit(name) for _, name in parts]
+    node: arith.Node | None = None
+    for i, ((number, _), unit) in enumerate(zip(parts, units)):
+        first = units[0]
+        if unit is None or first is None or not unit.known or unit.dimension != first.dimension:
+            return None
+        if i and (previous := units[i - 1]) is not None and unit.factor >= previous.factor:
+            return None
+        term: arith.Node = ("num", Fraction(number) * unit.factor / first.factor)
+        node = term if node is None else ("add", node, term)
+    return None if node is None else Quantity(node, units[0])
 
 
 def _is_ratio(match: re.Match[str]) -> bool:
@@ -155,6 +195,8 @@ def _plain_quantity(text: str) -> Quantity | None:
         node = arith.parse(expression)
     except arith.NotArithmetic:
         return None
+    if unit is not None and not unit.known and arith.variables(node):
+        return None  # "A cat" is no quantity of cats
     literal = _LITERAL.match(expression)
     decimals = len(literal[1] or "") if literal else None
     return Quantity(node, unit, percent, decimals)
@@ -164,6 +206,19 @@ def _spelled(text: str) -> Quantity | None:
     """A number word, alone or before a unit: "twelve", "twenty-one people", "三"."""
     if text in _CHINESE_DIGITS:
         return Quantity(("num", Fraction(_CHINESE_DIGITS[text])), decimals=0)
+    if counted := re.fullmatch(r"([零一二三四五六七八九十两半])\s*[个只条张本人位块次支名件辆]", text):
+        text = counted[1]
+        if text in _CHINESE_DIGITS:
+            return Quantity(("num", Fraction(_CHINESE_DIGITS[text])), decimals=0)
+    if text in ("a dozen", "one dozen"):
+        return Quantity(("num", Fraction(12)), decimals=0)
+    if fraction := _PART.fullmatch(text):
+        above = _NUMBER_WORDS.get(fraction[1] or "one", 1)
+        return Quantity(("num", Fraction(above, _PARTS[fraction[2]])))
+    if mixed := re.fullmatch(r"(\S+) and a half", text):
+        whole = _spelled(mixed[1]) or _plain_quantity(mixed[1])
+        half: arith.Node = ("num", Fraction(1, 2))
+        return None if whole is None else replace(whole, node=("add", whole.node, half), decimals=None)
     head, _, rest = text.partition(" ")
     value: int | None = None
     for part in head.split("-"):
@@ -174,10 +229,22 @@ def _spelled(text: str) -> Quantity | None:
         return None
     if rest in ("hundred", "thousand", "million"):
         value, rest = value * _MULTIPLIERS[rest], ""
+    if re.fullmatch(r"percent|per cent|%", rest):
+        return Quantity(("num", Fraction(value)), percent=True, decimals=0)
     unit = parse_unit(rest) if rest else None
     if rest and unit is None:
         return None
     return Quantity(("num", Fraction(value)), unit, decimals=0)
+
+
+_PARTS = {
+    word: i + 2
+    for i, word in enumerate(word_list("half third quarter fifth sixth seventh eighth ninth tenth"))
+}
+_PARTS |= {"fourth": 4, "halve": 2}
+_PART = re.compile(
+    r"(?:(one|a|an|two|three|four|five|six|seven|eight|nine)[ -])?(" + "|".join(_PARTS) + r")s?"
+)
 
 
 _STATED = re.compile(
@@ -196,7 +263,8 @@ def stated_quantity(sentence: str) -> Quantity | None:
     if whole is not None:
         return whole
     quantity = None
-    for part in (_last_clause(sentence), stated_part(sentence)):
+    named = re.match(r"^[A-Za-z][A-Za-z ]{1,30}:\s*([^:]{1,80})$", trim(plain(sentence[:200])))
+    for part in (named[1] if named else None, _last_clause(sentence), stated_part(sentence)):
         quantity = quantity or (parse_quantity(part) if part else None)
     # an unknown word after the number is a unit only where the number is the whole answer
     return (
@@ -207,6 +275,7 @@ def stated_quantity(sentence: str) -> Quantity | None:
 def stated_part(sentence: str) -> str | None:
     """What the last sentence of a short text ends in after "is", "are", "equals"; None when there is none."""
     text = _last_sentence(sentence)
+    text = re.split(r",?\s(?:(?:and|but)\s)?not\s|,?\s(?:rather than|instead of)\s", text)[0]
     found = _STATED.findall(text[-120:])
     return found[-1] if found else None
 
@@ -218,8 +287,12 @@ def _last_sentence(text: str) -> str:
 
 def _last_clause(sentence: str) -> str | None:
     """The last clause when it is an equation: "2x = 14, so x = 7" ends in "so x = 7"."""
-    clause = re.split(r"[,;，；]\s", _last_sentence(sentence))[-1]
-    return clause if "=" in clause or "≈" in clause else None
+    *before, clause = re.split(r"[,;，；]\s", _last_sentence(sentence))
+    if not ("=" in clause or "≈" in clause):
+        return None
+    # "x = 3, y = 15" gives two values, "2x = 14, so x = 7" concludes
+    concludes = _HEDGE.match(clause) or not any("=" in earlier for earlier in before)
+    return clause if concludes else None
 
 
 def is_ratio(text: str) -> bool:
@@ -258,16 +331,30 @@ def compare(
         answer_value, gold_value = arith.evaluate(scaled), arith.evaluate(gold_node)
     except arith.NotArithmetic:
         return None
-    if precision is not None:
-        return _rounds_to(answer_value, gold_value, precision)
-    converted = scaled is not answer.node
-    if _is_approximation(answer_value, None if converted else answer.decimals, gold_value, gold.decimals):
+    if precision is not None and _rounds_to(answer_value, gold_value, precision):
+        return True
+    decimals = answer.decimals if scaled is answer.node else None
+    if precision is None and _is_approximation(answer_value, decimals, gold_value, gold.decimals):
         return True
     if answer.percent != gold.percent:
-        part = Fraction(1, 100)
-        if arith.close(answer_value * part, gold_value) or arith.close(answer_value, gold_value * part):
+        share, whole = (answer_value, gold_value) if answer.percent else (gold_value, answer_value)
+        if _nearly(complex(share) / 100, complex(whole)):
             return None
+    if gold_unit is not None and gold_unit.dimension == "angle" and answer.unit is None:
+        degrees = complex(answer_value) * 180 / math.pi
+        if arith.close(degrees * complex(1 / gold_unit.factor), gold_value):
+            return None  # "\\frac{\\pi}{3}" for 60°
+    if (answer.unit is None) != (gold_unit is None):
+        size = (answer.unit or gold_unit).factor  # type: ignore[union-attr]
+        bare, measured = (gold_value, answer_value) if answer.unit else (answer_value, gold_value)
+        if size != 1 and arith.close(measured * size, bare):
+            return None  # "540 cents" for "5.40": the other side may mean the larger unit
     return False
+
+
+def _nearly(left: complex, right: complex) -> bool:
+    """Equal to three digits, as far as "66.7 %" tells two thirds."""
+    return abs(left - right) <= 2e-3 * abs(right)
 
 
 def _is_whole(ratio: Quantity) -> bool:
@@ -304,3 +391,14 @@ def _is_approximation(
     if abs(literal) * 10**places < 10:
         return False
     return exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP) == literal
+
+
+def value_of(quantity: Quantity) -> float | None:
+    """The real value of a constant quantity; None when it has none."""
+    if not quantity.constant:
+        return None
+    try:
+        value = complex(arith.evaluate(quantity.node))
+    except (arith.NotArithmetic, OverflowError):
+        return None
+    return value.real if abs(value.imag) < 1e-9 else None

@@ -4,16 +4,17 @@ A letter or a text that names one option is enough; a letter that contradicts it
 where it stands alone as an answer: "A suitcase" begins with an article, "Solution A" is a text.
 """
 
-import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal
 
+from dmlr.verifier.corrections import denied_letter, letter_instead
 from dmlr.verifier.extract import is_refusal
+from dmlr.verifier.mentions import mentioned_texts
 from dmlr.verifier.options import LETTERS, Options
-from dmlr.verifier.quantity import Quantity, compare, is_ratio, parse_quantity, stated_quantity
+from dmlr.verifier.quantity import Quantity, compare, is_ratio, parse_quantity, stated_quantity, value_of
 from dmlr.verifier.structures import parse_sequence, same_sequence
-from dmlr.verifier.text import compact, fold, plain, trim, word_set, words
+from dmlr.verifier.text import compact, fold, plain, trim, words
 from dmlr.verifier.units import parse_unit
 from dmlr.verifier.yesno import decision
 
@@ -32,13 +33,20 @@ class Reading:
 
 _NONE = Reading("none")
 _WRAP = re.compile(
-    r"^(?:the\s+)?(?:correct\s+|right\s+|final\s+)*(?:option|choice|answer|选项|答案)\s*(?:is\s+|[:：]\s*)?"
-    r"|^(?:i (?:think|believe)\s+)?(?:it(?: is|'s)\s+)?(?=\(?[A-J]\)?$)",
+    r"^(?:(?:so|thus|hence|therefore|then|finally|probably|likely|definitely|clearly|maybe|perhaps|it must be|must be|"
+    r"should be|=>|⇒|→|∴|所以|因此|故)[\s,:，：]*)*"
+    r"(?:(?:the\s+)?(?:correct\s+|right\s+|final\s+)*(?:option|choice|answer|选项|答案)\s*(?:is\s+|[:：]\s*)?"
+    r"|(?:i (?:think|believe)\s+)?(?:it(?: is|'s)\s+)?(?=\(?[A-J]\)?$))?",
     re.I,
 )
-BARE = re.compile(r"^[\(\[]?\s*([A-Ja-j])\s*[)\]]?$")
+BARE = re.compile(r"^[\(\[{]?\s*([A-Ja-j])\s*[)\]}]?$")
+# "(C)" and "option C" are letters of options even where an option reads "C"
+_MARKED = re.compile(
+    r"^\(\s*[A-J]\s*\)$|\b(?:option|choice)\s+\(?[A-J]\)?$|^[A-J]\s*(?:选项|项)|选项\s*[A-J]$", re.I
+)
+_CHINESE_OPTION = re.compile(r"^([A-J])\s*(?:选项|项)(?:是)?(?:正确|对)?的?$")
 LETTER_THEN = re.compile(
-    r"^(?:[\(\[]\s*(?P<a>[A-Ja-j])\s*[)\]]|(?P<b>[A-Ja-j])\s*[).:、,;\]]|(?P<c>[A-J])\s+[-=]|"
+    r"^(?:[\(\[]\s*(?P<a>[A-Ja-j])\s*[)\]]|(?P<b>[A-Ja-j])\s*(?:[).:,;\]]|、(?!\s*[A-Z]))|(?P<c>[A-J])\s+[-=]|"
     r"(?P<d>[B-HJ])(?=\s+(?:because|since|as|which|is (?:the )?(?:correct|right|answer|best))\b))"
     r"\s*[.:,]?\s*(?P<text>.*)$",
     re.S,
@@ -46,27 +54,29 @@ LETTER_THEN = re.compile(
 _THEN_LETTER = re.compile(
     r"^(?P<text>.+?)\s*(?:[\(\[]\s*(?P<a>[A-Ja-j])\s*[)\]]|,\s*(?:option|choice)\s+(?P<b>[A-J]))$", re.S
 )
-_LETTERS_ONLY = re.compile(
-    r"^(?:either |both )?\(?[A-Ja-j]\)?(?:\s*(?:,|;|/|&|\band\b|\bor\b|和|或|、|\s)\s*\(?[A-Ja-j]\)?)+$|^[A-J]{2,6}$"
+SEVERAL_LETTERS = re.compile(
+    r"^(?:[Ee]ither |[Bb]oth )?\(?[A-Ja-j]\)?(?:\s*(?:,|;|/|&|\band\b|\bor\b|和|或|、|\s)\s*\(?[A-Ja-j]\)?)+$"
+    r"|^[A-J]{2,6}$"
 )
 _NONE_OF_THEM = re.compile(
     r"^(?:none|nothing|neither|n/?a|no answer|other|something else)(?: of (?:the|these|them)\b.*)?$", re.I
 )
 _CAPITAL = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])")
 MENTION = re.compile(
-    r"\b(?:option|choice|answer)\s*(?:is\s+|:\s*)?\(?([A-J])\b\)?(?!\s*['’])|选项?择?\s*[（(]?\s*([A-J])"
+    r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s*(?:is\s+|:\s*)?\(?([A-J])\b\)?(?!\s*['’])|选项?择?\s*[（(]?\s*([A-J])"
     r"|\(([A-Ja-j])\)|^([B-HJ])\s+is\s+(?:the\s+)?(?:correct|right|true|answer)",
 )
-_NEGATIONS = word_set(
-    "not no never neither nor isn't aren't wasn't weren't doesn't don't cannot can't without than unlike 不 非 没"
+# "I am not sure, but I think it is red": an answer all the same
+_GUESS = re.compile(
+    r"\b(?:but|however|still)\b[\s,]*(?:i (?:would )?(?:think|guess|believe|say)(?: that)?|my (?:best )?guess is|"
+    r"probably|most likely|likely|maybe|perhaps)\b[\s,:]*(?:that )?",
+    re.I,
 )
-_NEGATING_PAIRS = frozenset({("rather", "than"), ("instead", "of")})
-_NAN = frozenset({"nan", ""})
 
 
 def bare_letter(core: str) -> re.Match[str] | None:
     """A match whose group 1 is the letter when `core` is nothing but a letter ("(C)", "option C", "I think C")."""
-    return BARE.match(core) or BARE.match(trim(_WRAP.sub("", core, count=1)))
+    return BARE.match(core) or _CHINESE_OPTION.match(core) or BARE.match(trim(_WRAP.sub("", core, count=1)))
 
 
 def read_option(content: str, options: Options) -> Reading:
@@ -85,9 +95,9 @@ def read_option(content: str, options: Options) -> Reading:
         # "(b)" where the options are marked (A), (B) and one of them reads "(b)"
         if options.marker and bare and options.marker.isupper() != bare[1].isupper():
             return Reading("option", "the text", exact[0])
-        return Reading(
-            "ambiguous", "a letter that is also the text of another option", candidates=(letter, *exact)
-        )
+        if _MARKED.search(core) is None:
+            how = "a letter that is also the text of another option"
+            return Reading("ambiguous", how, candidates=(letter, *exact))
     if letter is not None:
         return Reading("option", "the letter", letter)
     if exact:
@@ -104,7 +114,7 @@ def read_option(content: str, options: Options) -> Reading:
         re.search(r"\b(?:none|neither|nothing|other)\b", text, re.I) for text in options.texts
     ):
         return Reading("none", "none of the options")
-    if _LETTERS_ONLY.match(core):
+    if SEVERAL_LETTERS.match(core):
         return Reading("several", "more than one letter")
     for reading in (paired, _by_parts(content, options)):
         if reading is not None:
@@ -194,7 +204,7 @@ def _by_parts(content: str, options: Options) -> Reading | None:
         return None
     if _is_mathematical(content) and _mostly(options, _is_mathematical):
         return Reading("other value", "a value that is no option")
-    if value is not None and not _shares_number(value, options):
+    if value is not None and value.constant and not _shares_number(value, options):
         return Reading("other value", "a value that is in no option")
     return None
 
@@ -245,7 +255,12 @@ def _shares_number(value: Quantity, options: Options) -> bool:
 
 
 def _is_range(text: str) -> bool:
-    return re.fullmatch(r"-?[\d.,]+%?-[\d.,]+%?", _loose(text)) is not None
+    ends = re.fullmatch(r"-?([\d.,]+)%?-([\d.,]+)%?", _loose(text))
+    if ends is None:
+        return False
+    low, high = (parse_quantity(end) for end in ends.groups())
+    # "180-144" is a difference
+    return low is None or high is None or (value_of(low) or 0) <= (value_of(high) or 0)
 
 
 def _mostly(options: Options, test) -> bool:  # type: ignore[no-untyped-def]
@@ -290,6 +305,8 @@ def _letter_and_text(core: str, options: Options) -> Reading | None:
             continue  # "a:b", "d, e": names in mathematics
         if named is not None and options.texts and not options.same(named, index):
             return Reading("contradiction", f"letter {LETTERS[index]} with the text of {LETTERS[named]}")
+        if text and options.texts and _another_value(text, options.texts[index]):
+            return Reading("contradiction", f"letter {LETTERS[index]} with another value than its own")
         return Reading("option", "the letter", index)
     # "A 120°": a letter and a text without any mark between them
     letter, _, text = core.partition(" ")
@@ -298,6 +315,15 @@ def _letter_and_text(core: str, options: Options) -> Reading | None:
         if index is not None and named is not None and options.same(index, named):
             return Reading("option", "letter and text", index)
     return None
+
+
+def _another_value(text: str, option: str) -> bool:
+    """Whether both are numbers that no rounding makes the same (2 % apart at least)."""
+    left, right = parse_quantity(text), parse_quantity(option)
+    if left is None or right is None or compare(left, right) is not False:
+        return False
+    a, b = value_of(left), value_of(right)
+    return a is None or b is None or abs(a - b) > 0.02 * max(abs(a), abs(b))
 
 
 def read_text(text: str, options: Options) -> int | None:
@@ -315,16 +341,22 @@ def read_text(text: str, options: Options) -> int | None:
 
 def _in_prose(content: str, core: str, options: Options) -> Reading:
     """An option mentioned in a sentence: its letter ("option B"), its value, or its text, once and not negated."""
-    if any(is_refusal(text) for text in options.texts):
-        refused = False  # "Cannot be determined" is an option here
-    else:
-        refused = is_refusal(content)
-    if refused:
-        return Reading("none", "no answer given")
+    # "Cannot be determined" may be an option
+    if is_refusal(content) and not any(is_refusal(text) for text in options.texts):
+        guess = _GUESS.search(core)
+        if guess is None:
+            return Reading("none", "no answer given")
+        return read_option(core[guess.end() :], options)
+    instead = letter_instead(core)
+    if instead is not None and (index := options.index(instead)) is not None:
+        return Reading("option", "the letter", index)
+    denied = denied_letter(core)
+    if denied is not None and (index := options.index(denied)) is not None:
+        return Reading("denied", "an option is denied and none is asserted", candidates=(index,))
     mentioned = {options.index(next(filter(None, match.groups()))) for match in MENTION.finditer(core)} - {
         None
     }
-    texts = _mentioned_texts(core, options)
+    texts = mentioned_texts(core, options)
     if len(mentioned) == 1:
         index = next(iter(mentioned))
         assert index is not None
@@ -352,7 +384,8 @@ def _in_prose(content: str, core: str, options: Options) -> Reading:
             return Reading("option", "the text", index)
         return Reading("several", "more than one option named", candidates=tuple(texts.asserted))
     yes_no = {i: decision(text) for i, text in enumerate(options.texts)}
-    said = decision(content) if any(yes_no.values()) and not texts.denied else None
+    decides = {"yes", "no"} <= set(yes_no.values())
+    said = decision(content) if decides and not texts.denied else None
     found = [i for i, value in yes_no.items() if value is not None and value == said]
     if len(found) == 1:
         return Reading("option", "yes or no", found[0])
@@ -363,52 +396,3 @@ def _in_prose(content: str, core: str, options: Options) -> Reading:
 
 def _denied_mention(core: str) -> bool:
     return bool(re.search(r"\b(?:not|isn't|nor)\s+(?:option|choice|answer|letter|\()", core, re.I))
-
-
-@dataclass(frozen=True)
-class _Mentions:
-    asserted: list[int]
-    denied: list[int]
-
-
-def _mentioned_texts(core: str, options: Options) -> _Mentions:
-    """Options whose words occur in the text. Longer texts are found first: "not visible" hides "visible"."""
-    clauses = [words(clause) for clause in re.split(r"[,;:!?]\s|\.\s|\bbut\b|，|；|\n", core[:4000])]
-    asserted: list[int] = []
-    denied: list[int] = []
-    needles = [(words(text), i) for i, text in enumerate(options.texts)]
-    taken: list[set[int]] = [set() for _ in clauses]
-    for needle, i in sorted(needles, key=lambda pair: -len(pair[0])):
-        if (
-            not needle
-            or needle[0] in _NAN
-            or (len(needle) == 1 and len(needle[0]) == 1 and needle[0].isalpha())
-        ):
-            continue
-        if decision(" ".join(needle)) is not None and len(needle) == 1:
-            continue  # yes and no are read as decisions
-        hits: list[bool] = []
-        for clause, used in zip(clauses, taken):
-            size = len(needle)
-            for at in range(len(clause) - size + 1):
-                if clause[at : at + size] == needle and not used.intersection(range(at, at + size)):
-                    used.update(range(at, at + size))
-                    hits.append(_negated(clause[max(0, at - 3) : at]))
-        # an option whose own text runs over a comma
-        if not hits and len(needle) > 3 and _contains(words(core), needle):
-            hits.append(False)
-        if hits and not all(hits):
-            asserted.append(i)
-        elif hits:
-            denied.append(i)
-    return _Mentions(sorted(asserted), sorted(denied))
-
-
-def _contains(haystack: tuple[str, ...], needle: tuple[str, ...]) -> bool:
-    return any(haystack[at : at + len(needle)] == needle for at in range(len(haystack) - len(needle) + 1))
-
-
-def _negated(before: tuple[str, ...]) -> bool:
-    return any(word in _NEGATIONS for word in before) or any(
-        pair in _NEGATING_PAIRS for pair in itertools.pairwise(before)
-    )

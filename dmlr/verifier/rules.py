@@ -13,13 +13,14 @@ from dmlr.verifier.choice import judge_choice
 from dmlr.verifier.extract import Extraction, extract, find_boxes, is_refusal, short, unbox
 from dmlr.verifier.math_process import shared_math_process
 from dmlr.verifier.options import Options, find_gold, has_option_header, parse_options, split_letter
-from dmlr.verifier.quantity import Quantity, compare, parse_quantity, stated_part, stated_quantity
+from dmlr.verifier.quantity import Quantity, compare, is_range, parse_quantity, stated_part, stated_quantity
 from dmlr.verifier.structures import (
     is_inequality,
     parse_intervals,
     parse_sequence,
     same_equation,
     same_interval,
+    same_ratio,
     same_sequence,
 )
 from dmlr.verifier.text import compact, plain, repair_commands, trim, word_set, words
@@ -166,7 +167,9 @@ def _judge_open(
         answers.insert(0, ", ".join(extraction.boxes))
     if extraction.source == "final phrase":
         head = re.split(
-            r"(?<!\d)[.。]\s|[.。]\s+(?=[A-Z])|,?\s(?:because|since|as|which|where)\s", extraction.answer
+            r"(?<!\d)[.。]\s|[.。]\s+(?=[A-Z])|,?\s(?:because|since|as|which|where)\s"
+            r"|,?\s(?:and not|but not|rather than|instead of)\s|,\s*not\s",
+            extraction.answer,
         )[0]
         answers.append(head)
     results = [_judge_one(answer, gold, quantity, kind, question) for answer in answers]
@@ -186,6 +189,8 @@ def _judge_one(
 ) -> Outcome | None:
     """What can be said about one spelling of the answer; None leaves it open."""
     shown = f"{short(answer)} against the gold {short(gold)}"
+    if _CLOCK.match(gold):
+        answer = _HALF_OF_DAY.sub("", answer)
     if _same_letters(answer, gold):
         return "correct", f"the same text: {shown}"
     if quantity is not None:
@@ -204,12 +209,25 @@ def _judge_one(
         several = parse_sequence(answer)
         if several is not None and all(parse_quantity(part) is not None for part in several.parts):
             return "wrong", f"more than one value: {shown}"
-    for part in (answer, stated_part(answer)):
-        for rule in (same_sequence,) if kind == "list" else (same_interval, same_sequence, same_equation):
+    stated_text = stated_part(answer)
+    if quantity is None and stated_text and len(words(gold)) and _same_letters(stated_text, gold):
+        return "correct", f"the same text: {shown}"
+    if kind == "interval" and (value := parse_quantity(answer)) is not None and value.constant:
+        return "wrong", f"one value is no interval: {shown}"
+    if kind == "list" and re.fullmatch(r"\[\s*\]|\(\s*\)|｛\s*｝", plain(answer)):
+        return "wrong", f"an empty list: {shown}"
+    for part in (answer, stated_text):
+        for rule in (
+            (same_sequence,) if kind == "list" else (same_interval, same_ratio, same_sequence, same_equation)
+        ):
             equal = rule(part, gold) if part else None
             if equal is not None:
                 return ("correct", f"equal: {shown}") if equal else ("wrong", f"not equal: {shown}")
     return None
+
+
+_CLOCK = re.compile(r"^\s*\d{1,2}[:.]\d{2}\s*$")
+_HALF_OF_DAY = re.compile(r"(?<=\d)\s*(?:\\text\{\s*)?[ap]\.?m\.?\s*\}?\s*$", re.I)
 
 
 def _same_letters(answer: str, gold: str) -> bool:
@@ -233,6 +251,10 @@ def _leftover(extraction: Extraction, gold: str, quantity: Quantity | None) -> O
         bool(_MATHS.search(plain(gold))),
         bool(_MATHS.search(plain(answer[:2000]))),
     )
+    if extraction.explicit and not re.search(r"\w|[∞∅]", plain(answer[:200])):
+        return "wrong", f"no answer given; the gold is {short(gold)}"
+    if quantity is not None and quantity.constant and _bounds_only(answer):
+        return "wrong", f"a bound or a range is no value: {shown}"
     if gold_is_maths and not answer_is_maths:
         spelled = words(answer)
         if quantity is not None and spelled and not set(spelled) & _NUMERALS and extraction.explicit:
@@ -240,8 +262,9 @@ def _leftover(extraction: Extraction, gold: str, quantity: Quantity | None) -> O
         return "unjudged", f"words against mathematics: {shown}"
     if len(trim(plain(gold))) == 1 and len(trim(plain(answer[:200]))) == 1:
         return "wrong", f"another letter: {shown}"
-    prose = len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}\b", plain(answer[:2000])))
-    if not gold_is_maths or prose > (2 if extraction.explicit else 0):
+    if not gold_is_maths or _PROSE.search(plain(answer[:2000])):
+        return "unjudged", f"not decidable by rules: {shown}"
+    if is_inequality(gold) and not is_inequality(answer):
         return "unjudged", f"not decidable by rules: {shown}"
     if (quantity is not None and parse_quantity(answer) is not None) or _not_one_expression(answer, gold):
         return "unjudged", f"not decidable by rules: {shown}"
@@ -253,6 +276,26 @@ def _leftover(extraction: Extraction, gold: str, quantity: Quantity | None) -> O
         if equal
         else ("wrong", f"not equal by math-verify: {shown}")
     )
+
+
+# a word, not a function of mathematics
+_PROSE = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:arc)?(?:sin|cos|tan|cot|sec|csc)|log|lim|max|min|exp|sqrt|mod|gcd|lcm|det|frac|binom|begin|end|"
+    r"pmatrix|bmatrix|vmatrix|cases|array|sum|int)[A-Za-z]{3,}(?![A-Za-z])"
+)
+
+
+_BOUND = re.compile(
+    r"^(?:[a-z]\s*)?(?:[<>≤≥]|less than|more than|fewer than|greater than|at (?:least|most)|up to|over|under|"
+    r"above|below|between)\s*[-\d.,]+(?:\s*(?:and|to|-)\s*[\d.,]+)?$|^\d[\d.,]*\s*(?:\+|or (?:more|less|fewer))$",
+    re.I,
+)
+
+
+def _bounds_only(answer: str) -> bool:
+    """Whether the answer only bounds a number: "6-10", "at least 2" and "> 2" are no value."""
+    text = trim(plain(answer[:200]))
+    return _BOUND.match(text) is not None or is_range(text)
 
 
 # math-verify reads the part of a text that it understands and would take "2:1" or "2)" for 2

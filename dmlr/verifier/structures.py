@@ -128,6 +128,15 @@ def same_sequence(answer: str, gold: str, drop_brackets: bool = True) -> bool | 
     if left.bracket and right.bracket and left.bracket != right.bracket and not drop_brackets:
         return False
     labels = _labels(right.parts)
+    if (
+        not labels
+        and right.bracket == "("
+        and sorted(_labels(left.parts)) == ["x", "y", "z"][: len(left.parts)]
+    ):
+        # "y=-1, x=4" is the point (4,-1)
+        left = Sequence(
+            tuple(sorted(left.parts, key=lambda part: part.lstrip()[:1])), left.bracket, ordered=True
+        )
     if labels and (answered := _labels(left.parts)):
         if set(labels) != set(answered):
             return None
@@ -192,11 +201,54 @@ def parse_intervals(text: str) -> tuple[Interval, ...] | None:
     variable = ""
     if member := _MEMBER.match(text):
         variable, text = member[1], text[member.end() :]
+    both = re.split(r"\s*(?:\band\b|,|且|和)\s*", text)
+    if (
+        len(both) == 2
+        and (inner := _intersection(*(_interval(piece, variable) for piece in both))) is not None
+    ):
+        return (inner,)
     pieces = re.split(r"∪|\bor\b|或", text)
     if len(pieces) > 8:
         return None
     intervals = [_interval(piece.strip(), variable) for piece in pieces]
     return tuple(interval for interval in intervals if interval) if all(intervals) else None
+
+
+def _intersection(one: Interval | None, other: Interval | None) -> Interval | None:
+    """`x>1` and `x<3` as one interval; None unless one bounds the variable from below and the other from above."""
+    if one is None or other is None or not one.variable or one.variable != other.variable:
+        return None
+    if one.high and other.low and not one.low and not other.high:
+        one, other = other, one
+    if not (one.low and other.high) or one.high or other.low:
+        return None
+    return Interval(one.low, other.high, one.closed_low, other.closed_high, one.variable)
+
+
+def same_ratio(answer: str, gold: str) -> bool | None:
+    """Whether both are the same ratio when one of them has three terms or more ("3:4:5", "6:8:10"); else None."""
+    left, right = _terms(answer), _terms(gold)
+    if left is None or right is None or max(len(left), len(right)) < 3:
+        return None
+    if len(left) != len(right):
+        return False
+    return all(
+        compare(
+            Quantity(("mul", a.node, right[0].node)),
+            Quantity(("mul", g.node, left[0].node)),
+        )
+        is True
+        for a, g in zip(left, right)
+    )
+
+
+def _terms(text: str) -> list[Quantity] | None:
+    parts = trim(plain(text[:400])).split(":")
+    if not 2 <= len(parts) <= 8:
+        return None
+    terms = [parse_quantity(part) if part.strip() else None for part in parts]
+    found = [term for term in terms if term is not None and term.constant]
+    return found if len(found) == len(parts) else None
 
 
 def _interval(text: str, variable: str) -> Interval | None:

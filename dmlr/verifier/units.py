@@ -91,6 +91,8 @@ _DIVIDERS = {"per": "/"}
 # Words after a number that are mathematics or change the number; they are never taken for a unit.
 _NOT_UNITS = word_set(
     "squared cubed and or to less more than times half quarter third point over minus plus percent "
+    "halves quarters thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths fifth sixth "
+    "seventh eighth ninth tenth nor neither fewer "
     "pi dozen hundred thousand million "
     "billion trillion if when where not is are was equals equal either between from by of root sqrt but versus vs "
     "through until the a an at in on for with as this that it its i we you they he she there here look step first next "

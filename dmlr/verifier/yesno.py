@@ -30,7 +30,15 @@ _STRICT_YES = frozenset({"yes", "yeah", "yep", "true", "是", "是的", "对"})
 _STRICT_NO = frozenset({"no", "nope", "false", "否", "不是", "不", "没有", "不对"})
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|是的|不是|没有|不对|正确|错误|[是否对错有不]")
 _OPENING = re.compile(
-    r"^(yes|no|yeah|yep|nope|true|false|是的|不是|没有|是|否|对|不)(?:\s*(?:[,.;:!，；\n-]|\*\*)|\s*$)"
+    r"^(?!no\s*\.\s*\d)(yes|no|yeah|yep|nope|true|false|是的|不是|没有|是|否|对|不)(?:\s*(?:[,.;:!，；\n-]|\*\*)|\s*$)"
+)
+_THING_ASKED = re.compile(r"\b(is|are) there (?:a |an |any |some )?([a-z ]+?)(?: in | on |\?)")
+_NO_DOUBT = re.compile(
+    r"\b(?:there(?: is|'s) |with(?:out)? )?(?:no|any|a) (?:doubt|question|problem)(?: about (?:it|that))?\b"
+    r"|\bwithout doubt\b"
+)
+_EMPHATIC = re.compile(
+    r"^(?:absolutely|certainly|definitely|of course|indeed|sure|surely|obviously|clearly)( not)?(?=$|[,.;!])"
 )
 _NEGATIVE = frozenset({"not", "no", "never", "neither", "without", "cannot"})
 
@@ -47,7 +55,10 @@ def gold_decision(solution: str) -> Answer | None:
 
 def decision(text: str) -> Answer | None:
     """The decision that a text states: alone, as its opening word, or as the only decision word in it."""
-    text = trim(plain(text[:4000])).casefold()
+    text = _NO_DOUBT.sub(" ", trim(plain(text[:4000])).casefold()).strip(" ,;:.")
+    text = re.sub(r"\bno\s?\.\s?(?=\d)", "number ", text)
+    if emphatic := _EMPHATIC.match(text):
+        return "no" if emphatic[1] else "yes"
     if text in _YES or text == "y":
         return "yes"
     if text in _NO or text == "n":
@@ -76,6 +87,9 @@ def judge_yesno(
         return "wrong", f"no final answer; the gold is {gold}"
     text = trim(plain(answer[:4000])).casefold()
     opening = _OPENING.match(text)
+    unseen = _sees_none(text, prompt)
+    if unseen:
+        return ("correct" if gold == "no" else "wrong"), f"it sees none, the gold is {gold}"
     if opening is None and is_refusal(answer):
         return "wrong", f"no answer given; the gold is {gold}"
     if extraction.source == "last line":
@@ -118,11 +132,30 @@ def _statement(text: str, prompt: str) -> Answer | None:
     words = re.findall(r"[a-z]+", text.replace("n't", " not"))
     if len(words) > 2 and not _BOTH.search(text) and _NEGATIVE.intersection(words):
         return "no"
-    question = re.search(
-        r"\b(is|are) there (?:a |an |any |some )?([a-z ]+?)(?: in | on |\?)", prompt.casefold()
-    )
+    if _echoes(text, prompt):
+        return "yes"
+    question = _THING_ASKED.search(prompt.casefold())
     if question and re.match(
         rf"there {question[1]} (?:a |an |some |one |the )?{re.escape(question[2])}\b", text
     ):
         return "yes"
     return None
+
+
+def _sees_none(text: str, prompt: str) -> bool:
+    """Whether it is a no and not a refusal to look: "I do not see a fork" for "Is there a fork?"."""
+    asked = _THING_ASKED.search(prompt.casefold())
+    unseen = r"(?:\bnot|n't|\bcannot)\s+(?:see|find|spot|detect|observe|identify)\s+(?:a |an |any |the )?"
+    return asked is not None and re.search(unseen + re.escape(asked[2]), text) is not None
+
+
+def _echoes(text: str, prompt: str) -> bool:
+    """Whether the statement is the question's own: "the left bar is taller" for "Is the left bar taller?"."""
+    questions = re.findall(r"\b(is|are|was|were)\s+([^?\n]{3,200})\?", prompt.casefold())
+    said = re.findall(r"\w+", text)
+    for verb, rest in questions[-1:]:
+        asked = re.findall(r"\w+", rest)
+        if verb in said and asked:
+            at = said.index(verb)
+            return said[:at] + said[at + 1 :] == asked
+    return False
