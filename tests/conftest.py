@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny random Qwen2.5-VL in memory, and questions about noise images of several sizes."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from dmlr.demo.tokenizer import build_tokenizer
 torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
 
 
-@pytest.fixture(scope="session")
-def tiny() -> Backbone:
-    """Random 2-layer model, 4 query heads on 2 key heads, weights large enough for uneven attention."""
+def build_tiny(device: str) -> Backbone:
+    """Random 2-layer model, 4 query heads on 2 key heads, weights large enough for uneven attention.
+
+    The weights are drawn on the CPU, so that they are the same on every device.
+    """
     size = random_model.sizes(256, 2, vocab_size=800)
     size["text"] |= {
         "hidden_size": 64,
@@ -43,7 +46,14 @@ def tiny() -> Backbone:
         for name, weight in loaded.model.named_parameters():
             if weight.ndim > 1:
                 weight.normal_(0, 0.5 if "embed_tokens" in name else 0.2)
-    return Backbone(loaded, min_tokens=4, max_tokens=64)
+    loaded.model.to(device)
+    return Backbone(replace(loaded, device=torch.device(device)), min_tokens=4, max_tokens=64)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Backbone:
+    """The tiny model on the CPU."""
+    return build_tiny("cpu")
 
 
 @pytest.fixture(scope="session")

@@ -84,13 +84,3 @@ def test_penalty_changes_what_is_decoded(tiny, samples, config, monkeypatch):
     plain = _answers(tiny, samples, config)
     monkeypatch.setattr(tiny.model.generation_config, "repetition_penalty", 3.0)
     assert _answers(tiny, samples, config) != plain
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_replay_equals_call():
-    weight = torch.randn(64, 64, device="cuda")
-    replayed = graphs.Replayed(lambda x: (x @ weight,), torch.device("cuda"))
-    for _ in range(3):
-        x = torch.randn(8, 64, device="cuda")
-        torch.testing.assert_close(replayed(x)[0].clone(), x @ weight)
