@@ -23,11 +23,17 @@ Engine = Callable[[Config], Answer]
 
 
 @runtime_checkable
-class Sizing(Protocol):
-    """An `Answer` that knows how many samples suit its device (`dmlr.engine.Answerer`); a function need not."""
+class Foresighted(Protocol):
+    """An `Answer` that can plan (`dmlr.engine.Answerer`); a plain function need not."""
 
     def fitting_batch(self) -> int:
-        """Samples per batch for --batch_size auto."""
+        """Samples per batch that suit its device, for --batch_size auto."""
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Start loading these samples in this order, without waiting, and drop what was prepared of others."""
+
+    def close(self) -> None:
+        """Stop preparing."""
 
 
 class DeviceLost(RuntimeError):
@@ -81,10 +87,23 @@ class SafeAnswer:
         size = self._config.run.batch_size
         if not isinstance(size, str):
             return size
-        return self._answer.fitting_batch() if isinstance(self._answer, Sizing) else SIZE_OF_THE_UNKNOWN
+        return self._answer.fitting_batch() if isinstance(self._answer, Foresighted) else SIZE_OF_THE_UNKNOWN
 
-    def __call__(self, samples: Sequence[Sample]) -> Iterator[list[Prediction]]:
-        """Predictions in groups, as they come. Raises `DeviceLost` when no further sample can be answered."""
+    def close(self) -> None:
+        """Stop what is prepared ahead; nothing is answered after this."""
+        if isinstance(self._answer, Foresighted):
+            self._answer.close()
+
+    def __call__(
+        self, samples: Sequence[Sample], following: Sequence[Sample] = ()
+    ) -> Iterator[list[Prediction]]:
+        """Predictions in groups, as they come. Raises `DeviceLost` when no further sample can be answered.
+
+        `following` is what will probably be asked next: its images are loaded while `samples` are computed. No more
+        than that is held ahead, and what goes wrong with it shows when it is asked.
+        """
+        if isinstance(self._answer, Foresighted):
+            self._answer.prepare([*samples, *following])
         waiting = [list(samples)]
         while waiting:
             batch = waiting.pop()

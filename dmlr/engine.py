@@ -50,7 +50,16 @@ class Answerer:
         return cls(Backbone.load(config.model), config)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Start loading and tokenising what will be asked next; never needed, never waits."""
+        """Start loading and tokenising these samples in this order, and drop what was prepared of others.
+
+        Never needed, never waits, never raises for a sample: what fails is raised when the sample is asked.
+        """
+        wanted = {sample.data_idx for sample in samples}
+        for index in self._prepared.keys() - wanted:
+            self._prepared.pop(index).cancel()
+        self._start(samples)
+
+    def _start(self, samples: Sequence[Sample]) -> None:
         for sample in samples:
             if sample.data_idx not in self._prepared:
                 self._prepared[sample.data_idx] = self._pool.submit(self._encode, sample)
@@ -58,9 +67,14 @@ class Answerer:
     def __call__(self, samples: Sequence[Sample]) -> list[Prediction]:
         """One `Prediction` per sample, in order. Raises what `inference.answer` raises."""
         started = time.perf_counter()
-        self.prepare(samples)
+        self._start(samples)
         futures = [self._prepared.pop(s.data_idx) for s in samples]
         return inference.answer_prompts([f.result() for f in futures], self._backbone, self._config, started)
+
+    def close(self) -> None:
+        """Stop preparing; images that are being loaded at this moment are finished by their threads."""
+        self._prepared.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _encode(self, sample: Sample) -> Prompt:
         return self._backbone.encode(

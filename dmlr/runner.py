@@ -84,9 +84,10 @@ class InProcess:
 
     def predictions(self, samples: Sequence[Sample], stop: Stop) -> Iterator[list[Prediction]]:
         """See `Crew`. Raises `UserError` when the accelerator fails for good."""
-        for batch in plan(samples, self._dataset, self._config, self._answer.batch_size()):
+        batches = plan(samples, self._dataset, self._config, self._answer.batch_size())
+        for batch, following in zip(batches, [*batches[1:], []]):
             try:
-                for answered in self._answer(batch):
+                for answered in self._answer(batch, following):
                     yield answered
                     if stop.reason():
                         return
@@ -98,7 +99,8 @@ class InProcess:
         return ""
 
     def close(self) -> None:
-        """Nothing to release: the process ends."""
+        """Stop loading ahead; the model goes with the process."""
+        self._answer.close()
 
 
 class Judging:

@@ -52,12 +52,15 @@ class Worker:
             return Loaded(problems=error.problems)
         return Loaded(self._answer.batch_size())
 
-    def answer(self, samples: list[Sample]) -> list[Prediction]:
-        """Predictions of a batch. A process whose device has failed ends itself: only a new one can go on."""
+    def answer(self, samples: list[Sample], following: list[Sample]) -> list[Prediction]:
+        """Predictions of a batch, while the images of the `following` one are loaded.
+
+        A process whose device has failed ends itself: only a new one can go on.
+        """
         if self._answer is None:
             raise RuntimeError("no model: load() comes first")
         try:
-            return [prediction for group in self._answer(samples) for prediction in group]
+            return [prediction for group in self._answer(samples, following) for prediction in group]
         except DeviceLost:
             log.exception("this worker's device failed")
             os._exit(1)
@@ -79,6 +82,7 @@ class Slot:
     actor: Any = None
     call: Any = None  # the Ray reference that is waited for
     batch: list[Sample] | None = None  # None while it loads
+    following: list[Sample] | None = None  # what it loads the images of while it computes
     failed_starts: int = 0
     batch_size: int = 0  # 0 until its model is there
 
@@ -90,16 +94,33 @@ class Slot:
 
 @dataclass
 class Work:
-    """What is still to be answered: batches in order, suspects one by one behind them."""
+    """What is still to be answered: batches in order, suspects one by one behind them.
+
+    A sample that was being prepared when a worker died is no less suspect than those that were being answered, but
+    is not blamed: it is never prepared beside others again, so that the next time only itself can be the cause.
+    """
 
     batches: collections.deque[list[Sample]]
     crashes: collections.Counter[int] = field(default_factory=collections.Counter)
+    suspects: set[int] = field(default_factory=set)
+
+    def ahead_of(self, batch: list[Sample]) -> list[Sample] | None:
+        """Take the next batch, for the worker of `batch` to prepare; None if there is none, or a suspect in either."""
+        if not self.batches or any(s.data_idx in self.suspects for s in [*batch, *self.batches[0]]):
+            return None
+        return self.batches.popleft()
+
+    def give_back(self, batch: list[Sample]) -> None:
+        """Put a batch that its dead worker was preparing back in front."""
+        self.suspects.update(sample.data_idx for sample in batch)
+        self.batches.appendleft(batch)
 
     def crashed(self, batch: list[Sample]) -> list[Prediction]:
         """Put the samples of a dead worker back, each on its own; returns those that are given up."""
         given_up = []
         for sample in batch:
             self.crashes[sample.data_idx] += 1
+            self.suspects.add(sample.data_idx)
             if self.crashes[sample.data_idx] < TRIES or len(batch) > 1:
                 self.batches.append([sample])
             else:
@@ -179,15 +200,13 @@ class RayCrew:
         """Take the actor out of its slot, and make sure that it is gone."""
         if slot.actor is not None:
             ray.kill(slot.actor, no_restart=True)
-        slot.actor = slot.call = slot.batch = None
+        slot.actor = slot.call = slot.batch = slot.following = None
 
     def predictions(self, samples: Sequence[Sample], stop: Stop) -> Iterator[list[Prediction]]:
         """See `Crew`. Raises `UserError` when every worker is gone and none can be started."""
         most = math.ceil(len(samples) / (BATCHES_PER_WORKER * len(self._slots)))
-        fits = min(
-            slot.batch_size for slot in self._slots if slot.batch_size
-        )  # of those that are there already
-        size = max(1, min(fits, most))
+        there = [slot.batch_size for slot in self._slots if slot.batch_size]
+        size = max(1, min(*there, most))
         work = Work(collections.deque(plan(samples, self._dataset, self._config, size)))
         alive = time.monotonic()
         while True:
@@ -195,20 +214,38 @@ class RayCrew:
             if not stopping:
                 self._hand_out(work)
             busy = [slot for slot in self._slots if slot.batch is not None]
-            if not busy and (stopping or not work.batches):
+            if not busy and (stopping or not self._left(work)):
                 return
             yield [p for slot in self._ready(TICK_SECONDS) for p in self._take(slot, work, stopping)]
             if any(slot.actor and not slot.loading for slot in self._slots):
                 alive = time.monotonic()
             self._check_alive(alive)
 
+    def _left(self, work: Work) -> bool:
+        return bool(work.batches) or any(slot.following for slot in self._slots)
+
     def _hand_out(self, work: Work) -> None:
+        """Give every idle worker a batch, and then, of what is left, one to prepare meanwhile."""
+        starting: list[tuple[Slot, list[Sample]]] = []
         for slot in self._slots:
-            if not work.batches:
-                return
-            if slot.actor is not None and slot.call is None:
-                slot.batch = work.batches.popleft()
-                slot.call = slot.actor.answer.remote(slot.batch)
+            if slot.actor is None or slot.call is not None:
+                continue
+            batch, slot.following = slot.following or self._next(work), None
+            if batch is not None:
+                starting.append((slot, batch))
+        for slot, batch in starting:
+            slot.batch, slot.following = batch, work.ahead_of(batch)
+            slot.call = slot.actor.answer.remote(batch, slot.following or [])
+
+    def _next(self, work: Work) -> list[Sample] | None:
+        """The next batch; at the end, one that a busy worker is preparing: better loaded twice than waited for."""
+        if work.batches:
+            return work.batches.popleft()
+        for slot in self._slots:
+            if slot.following and slot.call is not None:
+                batch, slot.following = slot.following, None
+                return batch
+        return None
 
     def _take(self, slot: Slot, work: Work, stopping: bool) -> list[Prediction]:
         """What a finished call brings: predictions, a loaded model, or a dead worker."""
@@ -224,12 +261,14 @@ class RayCrew:
             predictions = work.crashed(batch)
         except RayError as error:
             log.warning("worker %d died with %d samples: %s", slot.number, len(batch), _short(error))
+            if slot.following:
+                work.give_back(slot.following)
             self._drop(slot)
             if stopping:
                 return []  # a pre-empted machine takes workers and parent down together: left for --resume
             self._start(slot)
             return work.crashed(batch)
-        slot.call = slot.batch = None
+        slot.call = slot.batch = None  # what follows stays with the worker that has loaded its images
         return predictions
 
     def _check_alive(self, alive: float) -> None:

@@ -57,6 +57,28 @@ def engine(config):
     return answer
 
 
+class Foresighted:
+    """A fake engine that is told what comes next: `events` are ("prepare", indices) and ("answer", indices)."""
+
+    def __init__(self, size=2, prepare=lambda samples: None):
+        self.events = []
+        self._size, self._prepare = size, prepare
+
+    def fitting_batch(self):
+        return self._size
+
+    def prepare(self, samples):
+        self.events.append(("prepare", [s.data_idx for s in samples]))
+        self._prepare(samples)
+
+    def close(self):
+        self.events.append(("close", []))
+
+    def __call__(self, samples):
+        self.events.append(("answer", [s.data_idx for s in samples]))
+        return answer(samples)
+
+
 class Verifier:
     """Correct when the output ends with the gold; `calls` are the outputs it was asked about."""
 

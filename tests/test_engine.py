@@ -2,8 +2,15 @@
 
 import json
 import os
+import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import run_fakes
 import torch
 from proof_tools import peak_bytes
 from run_fakes import Verifier, comparable
@@ -128,3 +135,139 @@ def test_out_of_memory_halves_the_batch_and_loses_no_sample(tmp_path, tiny, samp
     for ours, theirs in zip(found["entries"], wanted["entries"], strict=True):
         assert ours["model_output"] == theirs["model_output"]
         assert ours["patches"] == theirs["patches"]
+
+
+# ---- images ahead of the computation -----------------------------------------------------------------------------
+
+
+def test_the_next_batch_is_announced_before_this_one_is_computed_and_no_further(tmp_path):
+    fake = run_fakes.Foresighted(size=2)
+    config = resolve(
+        [
+            "--dataset",
+            run_fakes.write_dataset(tmp_path, 5),
+            "--output_dir",
+            str(tmp_path / "out"),
+            "--verbose",
+            "0",
+        ]
+    )
+    runner.run(config, lambda config: fake, Verifier())
+    assert fake.events == [
+        ("prepare", [0, 1, 2, 3]),
+        ("answer", [0, 1]),
+        ("prepare", [2, 3, 4]),
+        ("answer", [2, 3]),
+        ("prepare", [4]),
+        ("answer", [4]),
+        ("close", []),
+    ]
+
+
+@pytest.fixture
+def watched(tiny, monkeypatch):
+    """What is encoded and what is answered, in order, with a hook for each."""
+
+    class Watched:
+        def __init__(self):
+            self.encoded, self.answered = [], []
+            self.on_encode = self.on_answer = lambda index: None
+
+    seen = Watched()
+    encode, answer_prompts = Answerer._encode, inference.answer_prompts
+
+    def watched_encode(self, sample):
+        seen.on_encode(sample.data_idx)
+        prompt = encode(self, sample)
+        seen.encoded.append(sample.data_idx)
+        return prompt
+
+    def watched_answer(prompts, *rest):
+        seen.on_answer(prompts[0].data_idx)
+        predictions = answer_prompts(prompts, *rest)
+        seen.answered += [p.data_idx for p in predictions]
+        return predictions
+
+    monkeypatch.setattr(Answerer, "_encode", watched_encode)
+    monkeypatch.setattr(inference, "answer_prompts", watched_answer)
+    return seen
+
+
+def in_order(tmp_path, samples, *more):
+    """Flags of a run over five questions, one per batch, planned in the order of the rows."""
+    rows = [replace(samples[0], question="x" * (400 - 40 * i)) for i in range(5)]
+    return run_flags(tmp_path, rows, "--batch_size", "1", *more)
+
+
+def test_images_are_loaded_while_the_batch_before_is_computed(tmp_path, tiny, samples, watched):
+    def wait_for_the_next(index):
+        deadline = time.monotonic() + 30
+        # a deadlock, if loading waited for the computation
+        while index < 4 and index + 1 not in watched.encoded:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert max(watched.encoded) <= index + 1  # memory is bounded: one batch ahead
+
+    watched.on_answer = wait_for_the_next
+    outcome = runner.run(in_order(tmp_path, samples), lambda c: Answerer(tiny, c), Verifier())
+    assert outcome.summary["errors"] == 0
+    assert sorted(watched.encoded) == watched.answered == [0, 1, 2, 3, 4]  # each image once
+
+
+def test_the_computation_never_waits_for_the_images_of_the_next_batch(tmp_path, tiny, samples, watched):
+    def wait_for_the_one_before(index):
+        deadline = time.monotonic() + 30
+        while index and index - 1 not in watched.answered:  # deadlock, if the computation waited for loading
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    watched.on_encode = wait_for_the_one_before
+    outcome = runner.run(in_order(tmp_path, samples), lambda c: Answerer(tiny, c), Verifier())
+    assert outcome.summary["errors"] == 0
+    assert watched.answered == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("size", ["1", "2"])
+def test_an_image_that_goes_missing_ahead_fails_alone(tmp_path, tiny, samples, watched, size):
+    paths = [str(shutil.copy(samples[0].image, tmp_path / f"{i}.png")) for i in range(5)]
+    rows = [replace(samples[0], question="x" * (400 - 40 * i), image=path) for i, path in enumerate(paths)]
+    config = run_flags(tmp_path, rows, "--batch_size", size)
+    watched.on_encode = lambda index: index == 0 and Path(paths[2]).unlink(missing_ok=True)
+    outcome = runner.run(config, lambda c: Answerer(tiny, c), Verifier())
+    assert (outcome.summary["errors"], outcome.summary["total"]) == (1, 5)
+    entries = comparable(tmp_path / "out")["entries"]
+    assert [e["error"] is None for e in entries] == [True, True, False, True, True]
+    assert entries[2]["error"].startswith("FileNotFoundError")
+
+
+def test_an_interrupt_leaves_nothing_loading(tmp_path, tiny, samples, watched):
+    def interrupt(index):
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watched.on_answer = interrupt
+    config = in_order(tmp_path, samples)
+    outcome = runner.run(config, lambda c: Answerer(tiny, c), Verifier())
+    assert outcome.interrupted
+    assert outcome.summary["remaining"] == 3
+    deadline = time.monotonic() + 30
+    while any(thread.name.startswith("encode") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert watched.answered == [0, 1]
+    watched.on_answer = lambda index: None
+    again = runner.run(config.replace(resume=True), lambda c: Answerer(tiny, c), Verifier())
+    assert again.summary["remaining"] == 0
+    assert watched.answered == [0, 1, 2, 3, 4]
+
+
+def test_what_is_not_asked_after_all_is_forgotten(tiny, samples, config, watched):
+    """A worker whose next batch was given to another one must not keep its images for ever."""
+    answerer = Answerer(tiny, config)
+    answerer.prepare(samples[:2])
+    answerer.prepare(samples[2:])
+    assert set(answerer._prepared) == {s.data_idx for s in samples[2:]}
+    (prediction,) = answerer(samples[:1])  # asked without notice
+    assert prediction.data_idx == samples[0].data_idx
+    answerer.close()

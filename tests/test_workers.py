@@ -111,6 +111,70 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path, cluster):
     assert sorted(entries_written(tmp_path)) == list(range(24))
 
 
+def test_workers_are_told_what_they_get_next(tmp_path, cluster):
+    """Whatever is announced is answered by that worker next, except where another one ran out of work."""
+
+    def engine(config):
+        path = tmp_path / f"events-{os.getpid()}"
+
+        class Logged(run_fakes.Foresighted):
+            def __call__(self, samples):
+                predictions = super().__call__(samples)
+                path.write_text(json.dumps(self.events))
+                return predictions
+
+        return Logged(size=2)
+
+    execute(flags(tmp_path, ["sleep:0.05"] * 24), engine)
+    assert sorted(entries_written(tmp_path)) == list(range(24))
+    kept = stolen = 0
+    for path in tmp_path.glob("events-*"):
+        events = json.loads(path.read_text())
+        for (_, announced), (_, now), (_, then) in zip(events[::2], events[1::2], events[3::2], strict=False):
+            assert announced[: len(now)] == now
+            ahead = announced[len(now) :]
+            kept += then == ahead
+            stolen += then != ahead
+        assert all(len(announced) <= 4 for _, announced in events[::2])
+    assert kept >= 8
+    assert stolen <= 2
+
+
+def test_what_kills_a_worker_while_it_is_prepared_harms_no_other_sample(tmp_path, cluster):
+    """An image that takes the process down in a loading thread is given up; the batch beside it is answered."""
+
+    def engine(config):
+        def prepare(samples):
+            if any("poison" in sample.question for sample in samples):
+                os._exit(3)
+
+        return run_fakes.Foresighted(2, prepare)
+
+    questions = ["poison" if i == 9 else f"question {i}" for i in range(16)]
+    outcome = execute(flags(tmp_path, questions), engine)
+    entries = comparable(tmp_path / "out")["entries"]
+    assert [e["data_idx"] for e in entries if e["error"]] == [9]
+    assert "worker died 2 times" in entries[9]["error"]
+    assert outcome.summary["remaining"] == 0
+    assert sorted(entries_written(tmp_path)) == list(range(16))
+
+
+def test_auto_batch_size_is_what_the_workers_say(tmp_path, cluster):
+    sizes = tmp_path / "sizes"
+
+    def engine(config):
+        class Logged(run_fakes.Foresighted):
+            def __call__(self, samples):
+                with sizes.open("a") as file:
+                    file.write(f"{len(samples)}\n")
+                return super().__call__(samples)
+
+        return Logged(size=3)
+
+    execute(flags(tmp_path, 48), engine)
+    assert sorted(map(int, sizes.read_text().split())) == [3] * 16
+
+
 def test_wrong_model_is_the_users_error_and_writes_nothing(tmp_path, cluster):
     def engine(config):
         raise UserError(["no such model", "nor that"])
@@ -162,6 +226,20 @@ def test_samples_of_a_dead_worker_come_back_one_by_one_and_twice_at_most():
     work = Work(workers.collections.deque())
     assert work.crashed([sample(5)]) == []
     assert len(work.crashed([sample(5)])) == 1
+
+
+def test_a_batch_is_prepared_ahead_unless_it_may_kill():
+    work = Work(workers.collections.deque([[sample(1)], [sample(2)], [sample(3)]]))
+    assert work.ahead_of([sample(0)]) == [sample(1)]
+    work.give_back([sample(1)])  # its worker died
+    assert work.crashed([sample(0)]) == []
+    assert work.batches == workers.collections.deque([[sample(n)] for n in (1, 2, 3, 0)])
+    assert work.ahead_of([sample(5)]) is None  # 1 is asked alone,
+    work.batches.popleft()
+    assert work.ahead_of([sample(1)]) is None  # with nothing beside it,
+    assert work.ahead_of([sample(0)]) is None
+    assert work.ahead_of([sample(5)]) == [sample(2)]
+    assert work.crashes == {0: 1}  # and is not blamed
 
 
 @pytest.mark.parametrize(
