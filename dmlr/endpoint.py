@@ -47,8 +47,8 @@ def redact(text: str, key: str) -> str:
 
 def describe_status(error: "openai.APIStatusError") -> str:
     """Status and message of an error response, at most 200 characters of it."""
-    body = error.body
-    detail = body.get("message") if isinstance(body, dict) else None
+    body = error.body if isinstance(error.body, dict) else {}
+    detail = body.get("message") or body.get("detail")  # OpenAI's name, FastAPI's name
     return f"HTTP {error.status_code}: {' '.join(str(detail or error.message).split())[:200]}"
 
 

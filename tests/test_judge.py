@@ -137,6 +137,7 @@ def test_a_server_error_is_tried_again(serve):
         (lambda request, nth: None, "connection failed"),
         (lambda request, nth: problem(401, f"Incorrect API key provided: {KEY}"), "HTTP 401"),
         (lambda request, nth: problem(404, "no such model"), "HTTP 404: no such model"),
+        (lambda request, nth: (400, {}, b'{"detail": "no such model"}'), "HTTP 400: no such model"),
     ],
 )
 def test_a_failure_leaves_the_answer_unjudged_and_says_why(serve, behave, reason):

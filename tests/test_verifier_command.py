@@ -1,10 +1,11 @@
 """`dmlr judge`, `dmlr verify`, and the judge beside a verifier."""
 
 import json
+import logging
 import time
 
 import pytest
-from judge_server import NO, YES, JudgeServer, slowly
+from judge_server import NO, YES, JudgeServer, problem, slowly
 
 from dmlr.cli import main
 from dmlr.config import resolve
@@ -240,3 +241,21 @@ def test_a_judge_is_never_asked_about_no_answer(output, truncated):
     finally:
         verifier.close()
         server.close()
+
+
+def test_no_key_in_anything_that_a_verification_writes_or_prints(out, server, capsys, caplog, monkeypatch):
+    key = "sk-command-0123456789abcdefghij"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    echo = json.dumps({"reason": f"I was asked with {key}", "equivalent": False})
+    first = ROWS[0]["prompt"]
+    server.behave = lambda request, nth: (
+        echo if request["case"]["question"] == first else problem(401, f"wrong key {key} or {key[:12]}...")
+    )
+    with caplog.at_level(logging.DEBUG):
+        assert main(["verify", str(out), "--use_llm_verify", "--judge_all", "--judge_concurrency", "1"]) == 0
+    assert f"Bearer {key}" in server.headers[0].values()
+    assert (out / "judge_cache.sqlite").exists()
+    printed = capsys.readouterr()
+    written = [path.read_bytes().decode("latin-1") for path in out.iterdir()]
+    for text in (printed.out, printed.err, caplog.text, *written):
+        assert key[:8] not in text
