@@ -4,6 +4,7 @@
 `--start_data_idx` (one of its two modes). Questions and images tell which; where they do not, nothing is guessed.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,10 +108,12 @@ def _disagreements(
 def _agrees(entry: Mapping[str, Any], row: Mapping[str, Any]) -> bool | None:
     """Whether an entry and a row hold the same question and image; None when nothing can be compared."""
     results = []
-    asked, prompt = _letters(entry.get("question")), _letters(row.get("prompt"))
-    if asked and prompt:
+    question, prompt = entry.get("question"), row.get("prompt")
+    if isinstance(question, str) and question and question == prompt:
+        results.append(True)
+    elif (asked := _letters(question)) and (wanted := _letters(prompt)):
         # the published code wraps the question in its own texts
-        results.append(asked in prompt or prompt in asked)
+        results.append(asked in wanted or wanted in asked)
     shown, image = _file_name(entry.get("image_path")), _file_name(row.get("image_path"))
     if shown and image:
         results.append(shown == image)
@@ -120,7 +123,10 @@ def _agrees(entry: Mapping[str, Any], row: Mapping[str, Any]) -> bool | None:
 def _letters(value: Any) -> str:
     """Letters and digits only: quoting, escapes and line ends differ between the files."""
     text = value if isinstance(value, str) else ""
-    return "".join(char for char in text.replace("\\n", " ").casefold() if char.isalnum())
+    return _NO_LETTERS.sub("", text.replace("\\n", " ").casefold())
+
+
+_NO_LETTERS = re.compile(r"[\W_]+")
 
 
 def _file_name(value: Any) -> str:
