@@ -44,6 +44,14 @@ HOSTILE = {
     "a long ligature": "\ufdfa" * 50_000,
     "lone surrogates and nulls": "\ud800\x00" * 1000,
     "choose": "选" * 20_000,
+    "withdrawals": "no, wait, " * 5000 + "9",
+    "blanks after a no": ("no" + " ," * 3000) * 6,
+    "denials": "it is not \\boxed{9} " * 1000 + "not " * 3000,
+    "turns": "I first thought two words, but " * 600,
+    "units in a row": "\\boxed{" + "1 hour " * 2500 + "}",
+    "ratios": "\\boxed{" + "9:" * 9000 + "9}",
+    "lead-ins": "so thus hence " * 1400 + "9",
+    "fences and tags": "```\n" * 5000 + "<b>" * 5000,
 }
 
 

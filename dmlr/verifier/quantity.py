@@ -1,5 +1,6 @@
 """A number or expression with its unit, read from an answer or a gold, and when two of them are the same."""
 
+import functools
 import math
 import re
 from dataclasses import dataclass, replace
@@ -81,8 +82,11 @@ def is_range(text: str) -> bool:
 
 def parse_quantity(text: str) -> Quantity | None:
     r"""The quantity that the whole of `text` states, or None: "AB = 6 \text{ cm}" is 6 cm, "2 or 3" is nothing."""
-    if len(text) > 4 * arith.MAX_LENGTH:
-        return None
+    return None if len(text) > 4 * arith.MAX_LENGTH else _parse(text)
+
+
+@functools.lru_cache(maxsize=2048)  # the same options are read a dozen times for one verdict
+def _parse(text: str) -> Quantity | None:
     text = trim(plain(text))
     if _BRACKETED_LIST.match(text):
         return None

@@ -241,6 +241,15 @@ def words(text: str) -> tuple[str, ...]:
 
     A capital A inside a sentence is a name ("Solution A"), and so is an "a" with nothing to introduce.
     """
+    return _short_words(text) if len(text) <= _REMEMBERED else _words(text)
+
+
+@functools.lru_cache(maxsize=2048)
+def _short_words(text: str) -> tuple[str, ...]:
+    return _words(text)
+
+
+def _words(text: str) -> tuple[str, ...]:
     found = _TOKEN.findall(_CJK.sub(r" \1 ", plain(text).replace("n't", " not")))
     kept: list[str] = []
     for i, token in enumerate(found):
