@@ -31,6 +31,7 @@ _PARTICLES = word_set("on off in out over to by at all")
 _VERBS = word_set("is are was were does do did can could will would has have")
 _ANYTHING_BUT = re.compile(r"\b(?:anything|everything|all|any|every one)\s+(?:else\s+)?but\b", re.I)
 _NOTHING_BUT = re.compile(r"\b(?:nothing|none|no one)\s+(?:else\s+|other\s+)?(?:but|than|except)\b", re.I)
+_RAISED = re.compile(r"[\^_]\s*(?:\{[^{}]*\}|\w)")  # the 2 of "x^2" is no mention of 2
 _CLAUSE_END = re.compile(r"[,;:!?]\s|\.\s|\bbut\b|，|；|\n")
 # what was believed before the sentence turned
 _BELIEVED = re.compile(
@@ -49,7 +50,7 @@ class Mentions:
 
 def mentioned_texts(core: str, options: Options) -> Mentions:
     """Options whose words occur in the text. Longer texts are found first: "not visible" hides "visible"."""
-    core = _NOTHING_BUT.sub("only", _ANYTHING_BUT.sub("not", core[:4000]))
+    core = _NOTHING_BUT.sub("only", _ANYTHING_BUT.sub("not", _RAISED.sub(" ", core[:4000])))
     turn = _TURN.search(core)
     clauses: list[tuple[str, ...]] = []
     withdrawn: list[bool] = []

@@ -149,12 +149,17 @@ def _sees_none(text: str, prompt: str) -> bool:
     return asked is not None and re.search(unseen + re.escape(asked[2]), text) is not None
 
 
+_PLACE = re.compile(
+    r"\b(?:in|on) (?:this|the) (?:image|figure|picture|photo|diagram|chart|map|graph|table)\b"
+)
+
+
 def _echoes(text: str, prompt: str) -> bool:
     """Whether the statement is the question's own: "the left bar is taller" for "Is the left bar taller?"."""
     questions = re.findall(r"\b(is|are|was|were)\s+([^?\n]{3,200})\?", prompt.casefold())
-    said = re.findall(r"\w+", text)
+    said = re.findall(r"\w+", _PLACE.sub("", text))
     for verb, rest in questions[-1:]:
-        asked = re.findall(r"\w+", rest)
+        asked = re.findall(r"\w+", _PLACE.sub("", rest))
         if verb in said and asked:
             at = said.index(verb)
             return said[:at] + said[at + 1 :] == asked
