@@ -248,7 +248,8 @@ def test_an_interrupt_leaves_nothing_loading(tmp_path, tiny, samples, watched):
 
     watched.on_answer = interrupt
     config = in_order(tmp_path, samples)
-    outcome = runner.run(config, lambda c: Answerer(tiny, c), Verifier())
+    answerer = Answerer(tiny, config)  # held: one that is thrown away ends its threads anyway
+    outcome = runner.run(config, lambda c: answerer, Verifier())
     assert outcome.interrupted
     assert outcome.summary["remaining"] == 3
     deadline = time.monotonic() + 30
