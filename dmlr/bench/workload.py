@@ -82,8 +82,13 @@ def _fill(backbone: Backbone, config: Config, index: int, image: Path, prompt_to
 
 
 def never_stop(backbone: Backbone) -> None:
-    """Let decoding run to its limit, so that a given number of tokens is what is measured."""
-    backbone.model.generation_config.eos_token_id = [-1]
+    """Let decoding run to its limit, so that a given number of tokens is what is measured.
+
+    The end token becomes the first id past the vocabulary: no logit belongs to it, so it is never chosen, and both
+    paths still compare every token with an end token, as they do in a run.
+    """
+    settings = backbone.model.generation_config
+    settings.eos_token_id = settings.pad_token_id = backbone.model.lm_head.out_features
 
 
 def describe(backbone: Backbone) -> dict[str, object]:
