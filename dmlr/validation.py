@@ -57,6 +57,7 @@ def warnings_of(config: "Config") -> list[str]:
             "--patch_placement after with --score_rows thoughts: the last thought's patches never reach "
             "the reward; use --score_rows thoughts+next or thoughts+answer"
         )
+    lines += _idle_policy(config)
     if config.latent.antithetic and config.latent.reward_baseline == "mean":
         lines.append("--reward_baseline mean has no effect with --antithetic: it cancels within every pair")
     if config.verify.judge_all and not config.verify.use_llm_verify:
@@ -68,6 +69,24 @@ def warnings_of(config: "Config") -> list[str]:
     if config.run.disable_save_logistics:
         lines.append("--disable_save_logistics: no journal is written, this run cannot be resumed")
     return lines
+
+
+def _idle_policy(config: "Config") -> list[str]:
+    """Settings of REINFORCE that the true gradient leaves without effect; those of the preset itself are not named."""
+    from dmlr.config import FLAGS, PRESETS
+
+    if not config.latent.use_auto_grad:
+        return []
+    names = ["num_candidates", "antithetic", "reward_baseline", "sigma_decay"]
+    if config.latent.thought_init != "random":  # which draws with this scale
+        names.append("sigma")
+    values, preset = config.flat(), PRESETS[config.run.preset]
+    idle = [f"--{n} {str(values[n]).lower()}" for n in names if values[n] != preset.get(n, FLAGS[n].default)]
+    if not idle:
+        return []
+    return [
+        f"{', '.join(idle)}: no effect with --use_auto_grad, which draws no candidates but follows the gradient"
+    ]
 
 
 def _ranges(config: "Config") -> list[str]:

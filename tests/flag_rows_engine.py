@@ -8,7 +8,7 @@ from proof_tools import save_checkpoint
 from dmlr import loading
 from dmlr.backbone import Backbone
 from dmlr.batching import load_engine, viz_folder
-from dmlr.config import Config, ModelConfig
+from dmlr.config import Config, ModelConfig, resolve
 from dmlr.errors import UserError
 from dmlr.injection import EMPTY
 from dmlr.prompts import SOLVER_INSTRUCTIONS
@@ -220,6 +220,7 @@ def _(tools):
     assert seen.candidates == []
     assert seen.trace[0].candidate_reward_mean == pytest.approx(seen.prediction.initial_reward, abs=1e-5)
     assert seen.prediction.best_reward > seen.prediction.initial_reward
+    assert warnings_of(resolve(["--use_auto_grad", "--lr", "0.01"])) == []
 
 
 # ---- injection ----------------------------------------------------------------------------------------------------

@@ -110,6 +110,29 @@ def test_impossible_values(argv, part):
     assert part in found[0]
 
 
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--num_candidates", "8"], "--num_candidates 8"),
+        (["--num_candidates", "4", "--antithetic"], "--num_candidates 4, --antithetic true"),
+        (["--sigma", "5"], "--sigma 5.0"),
+        (["--preset", "paper", "--sigma", "5"], "--sigma 5.0"),
+        (["--sigma", "5", "--thought_init", "random"], None),  # the first draw uses it
+        (["--preset", "paper"], None),
+        (["--preset", "tuned"], None),  # nobody asked for its candidates
+        (["--lr", "0.1", "--noise_space", "absolute"], None),
+    ],
+)
+def test_settings_of_the_policy_that_the_true_gradient_ignores_are_named(argv, named):
+    lines = warnings_of(resolve([*argv, "--use_auto_grad"]))
+    if named is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert line.startswith(f"{named}: no effect with --use_auto_grad")
+    assert not any("use_auto_grad" in line for line in warnings_of(resolve(argv)))
+
+
 def test_yaml_file_that_is_no_mapping_or_missing(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("- a\n")
