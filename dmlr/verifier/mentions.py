@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from dmlr.verifier.options import Options
-from dmlr.verifier.text import word_set, words
+from dmlr.verifier.text import plain, word_set, words
 from dmlr.verifier.yesno import decision
 
 _NEGATIONS = word_set(
@@ -31,7 +31,7 @@ _PARTICLES = word_set("on off in out over to by at all")
 _VERBS = word_set("is are was were does do did can could will would has have")
 _ANYTHING_BUT = re.compile(r"\b(?:anything|everything|all|any|every one)\s+(?:else\s+)?but\b", re.I)
 _NOTHING_BUT = re.compile(r"\b(?:nothing|none|no one)\s+(?:else\s+|other\s+)?(?:but|than|except)\b", re.I)
-_RAISED = re.compile(r"[\^_]\s*(?:\{[^{}]*\}|\w)")  # the 2 of "x^2" is no mention of 2
+_RAISED = re.compile(r"([\^_])\s*\{?\s*(\w+)\s*\}?")
 _CLAUSE_END = re.compile(r"[,;:!?]\s|\.\s|\bbut\b|，|；|\n")
 # what was believed before the sentence turned
 _BELIEVED = re.compile(
@@ -50,7 +50,7 @@ class Mentions:
 
 def mentioned_texts(core: str, options: Options) -> Mentions:
     """Options whose words occur in the text. Longer texts are found first: "not visible" hides "visible"."""
-    core = _NOTHING_BUT.sub("only", _ANYTHING_BUT.sub("not", _RAISED.sub(" ", core[:4000])))
+    core = _NOTHING_BUT.sub("only", _ANYTHING_BUT.sub("not", _own_words(core[:4000])))
     turn = _TURN.search(core)
     clauses: list[tuple[str, ...]] = []
     withdrawn: list[bool] = []
@@ -63,7 +63,7 @@ def mentioned_texts(core: str, options: Options) -> Mentions:
     yes_or_no = {"yes", "no"} <= {decision(text) for text in options.texts}
     asserted: list[int] = []
     denied: list[int] = []
-    needles = [(words(text), i) for i, text in enumerate(options.texts)]
+    needles = [(words(_own_words(plain(text))), i) for i, text in enumerate(options.texts)]
     vocabulary = {word for needle, _ in needles for word in needle} | {"and", "or", "nor"}
     taken: list[set[int]] = [set() for _ in clauses]
     for needle, i in sorted(needles, key=lambda pair: -len(pair[0])):
@@ -96,6 +96,11 @@ def mentioned_texts(core: str, options: Options) -> Mentions:
         elif hits:
             denied.append(i)
     return Mentions(sorted(asserted), sorted(denied))
+
+
+def _own_words(text: str) -> str:
+    """Exponents and subscripts as words of their own: the 2 of "x^2" is no mention of 2."""
+    return _RAISED.sub(lambda match: (" raised" if match[1] == "^" else " lowered") + match[2] + " ", text)
 
 
 def _is_figure_of_speech(word: str, before: tuple[str, ...], after: tuple[str, ...]) -> bool:
