@@ -1,5 +1,6 @@
 """Peak memory of a piece of work: allocated bytes on CUDA, resident bytes elsewhere."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -42,7 +43,22 @@ def peak_memory(device: torch.device, interval_s: float = 0.005) -> Iterator[Pea
         watcher.join()
 
 
-def resident_bytes() -> int:
-    """Resident size of this process, 0 where the system does not tell."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+def resident_bytes(process: int | str = "self") -> int:
+    """Resident size of a process (its number, or this one), 0 where the system does not tell or it has ended."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text().split()[1]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def family_bytes() -> int:
+    """Resident size of this process and all its descendants (Linux; elsewhere 0). Pages that they share count twice."""
+    waiting, total = [os.getpid()], 0
+    while waiting:
+        process = waiting.pop()
+        total += resident_bytes(process)
+        for listed in Path(f"/proc/{process}/task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                waiting += [int(child) for child in listed.read_text().split()]
+    return total
