@@ -11,6 +11,7 @@ from transformers.models.qwen2_5_vl import Qwen2_5_VLProcessor
 
 from dmlr import prompts
 from dmlr.demo.evaluate import Condition, Evaluator, boxed, score, wilson
+from dmlr.demo.questions import KINDS
 from dmlr.demo.tokenizer import SPECIAL_TOKENS, build_tokenizer
 
 DEMO = Path(__file__).parent.parent / "data" / "demo"
@@ -101,16 +102,37 @@ def test_images_pass_the_processor_unresized_as_144_tokens(processor, rows):
     assert int(inputs["mm_token_type_ids"].sum()) == 144
 
 
-@pytest.mark.parametrize("condition", [Condition(0), Condition(0, thoughts=8, noise=0.4, patches=2)])
-def test_answers_are_well_formed_and_change_with_the_image(evaluator, rows, condition):
-    """What holds of the shipped checkpoint; its accuracy, below target, stands in data/README.md."""
-    part = rows[:20]
-    answers = evaluator.answers(part, DEMO, condition)
-    assert sum(boxed(answer) is not None for answer in answers) >= 18
-    other = evaluator.answers(
-        part, DEMO, Condition(0, condition.thoughts, condition.noise, condition.patches, True)
-    )
-    assert sum(a != b for a, b in zip(answers, other, strict=True)) >= 15
+@pytest.fixture(scope="module")
+def table(evaluator, rows):
+    """Scores of a condition on every other pair of questions, 80 over 40 images; computed once each."""
+    part = [row for row in rows if row["idx"] % 4 < 2]
+    done = {}
+
+    def scores(condition: Condition):
+        if condition not in done:
+            done[condition] = score(part, evaluator.answers(part, DEMO, condition))["kinds"]
+        return done[condition]
+
+    return scores
+
+
+def test_accuracy_lies_in_the_band_and_every_kind_looks_at_the_image(table):
+    """Between 60 and 90 % on the whole file (data/README.md); a half of it may stray by three points."""
+    right, shuffled = table(Condition(0)), table(Condition(0, shuffled=True))
+    assert 0.57 <= right["all"]["accuracy"] <= 0.93
+    for kind in KINDS:
+        assert right[kind]["total"] == 16
+        assert right[kind]["accuracy"] >= right[kind]["chance"] + 0.15
+        assert right[kind]["accuracy"] >= shuffled[kind]["accuracy"] + 0.15
+    assert shuffled["all"]["accuracy"] <= 0.45
+
+
+@pytest.mark.parametrize(
+    "condition", [Condition(0, thoughts=2), Condition(0, thoughts=8, noise=0.4, patches=4), Condition(1)]
+)
+def test_other_prompts_of_the_project_are_answered_nearly_as_well(table, condition):
+    """Thoughts (plain, or moved and with patches), and the detailed instruction."""
+    assert table(condition)["all"]["accuracy"] >= table(Condition(0))["all"]["accuracy"] - 0.15
 
 
 def test_block_without_thought_noise_equals_the_plain_prompt_with_placeholders(evaluator, rows):

@@ -13,7 +13,7 @@ from dmlr.demo.packing import IGNORE, LONG, SHORT, Packer
 from dmlr.demo.shapes import draw_scene, make_scene
 from dmlr.demo.tokenizer import build_tokenizer
 from dmlr.demo.train import LanguageTrainer, TrainConfig, train
-from dmlr.demo.vision import cache_features, patchify, token_labels, whiten
+from dmlr.demo.vision import align_words, cache_features, patchify, token_labels, whiten
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,26 @@ def test_whitening_evens_out_the_features_and_keeps_what_they_say(tokenizer, sce
     assert token_labels(scenes[0]).shape == (144, 4)
 
 
+def test_words_start_where_their_image_tokens_lie_and_other_words_stay(tokenizer, scenes):
+    model = build_model(tokenizer, seed=5)
+    table = model.model.language_model.embed_tokens.weight
+    before = table.detach().clone()
+    features = torch.zeros((3, 144, 192))
+    labels = torch.stack([token_labels(scene) for scene in scenes])
+    features.scatter_(2, labels[..., :1], 1.0)  # colour k is the direction of axis k
+    align_words(model, tokenizer.get_vocab(), scenes, features)
+    changed = {tokenizer.decode([i]) for i in (table != before).any(1).nonzero()[:, 0].tolist()}
+    assert {" red", " circle", " circles", " a", " f", "1", "6"} <= changed
+    assert len(changed) == 5 + 10 + 6 + 6
+    red = table[tokenizer.get_vocab()["Ġred"]].detach()
+    assert red.norm() == pytest.approx(before[tokenizer.get_vocab()["Ġred"]].norm().item(), rel=1e-4)
+    assert red.argmax() == 1
+    others = [
+        table[tokenizer.get_vocab()[f"Ġ{name}"]][1].item() for name in ("blue", "green", "yellow", "purple")
+    ]
+    assert red[1] > 2 * max(others)
+
+
 def test_continued_training_equals_an_uninterrupted_one(tmp_path, monkeypatch):
     config = TrainConfig(
         scenes=4,
@@ -170,6 +190,7 @@ def test_continued_training_equals_an_uninterrupted_one(tmp_path, monkeypatch):
         images=2,
         shorts=1,
         warm_up_updates=2,
+        cooling=2,
     )
     train(config, tmp_path / "whole")
     save = training.save_checkpoint

@@ -38,16 +38,16 @@ def derive(scene: Scene, prompt: str):
         return ("Yes" if len(one) > len(other) else "No"), one + other
     if found := re.fullmatch(r"Is there a (.+) in the image\?", asked):
         things = group(scene, found[1])
-        return ("Yes", things) if things else ("No", group(scene, found[1].split()[0]))
+        return ("Yes", things[:1]) if things else ("No", group(scene, found[1].split()[0]))
     if found := re.fullmatch(r"(?:What|Which) (\w+) is the object directly (.+?) the (\w+ \w+)\?", asked):
         (reference,) = group(scene, found[3])
         down, right = STEPS[found[2]]
         other = scene.at(reference.row + down, reference.column + right)
         assert other is not None
         return (other.colour if found[1] == "colour" else other.shape), [reference, other]
-    found = re.fullmatch(r"Which (\w+) is the object in row (\d), column (\d)\?", asked)
+    found = re.fullmatch(r"Which (\w+) is the object at ([a-f])([1-6])\?", asked)
     assert found, asked
-    thing = scene.at(int(found[2]) - 1, int(found[3]) - 1)
+    thing = scene.at(int(found[3]) - 1, "abcdef".index(found[2]))
     assert thing is not None
     return (thing.colour if found[1] == "colour" else thing.shape), [thing]
 
@@ -61,7 +61,7 @@ def test_answers_and_evidence_follow_from_the_scene(kind):
         if question is None:
             continue
         answer, things = derive(scene, question.prompt)
-        if question.choices:
+        if question.letter:
             options = dict(line.split(". ") for line in question.prompt.splitlines()[1:])
             assert options == dict(zip(LETTERS, question.choices))
             assert question.answer == f"{question.letter}. {options[question.letter]}"
@@ -73,6 +73,51 @@ def test_answers_and_evidence_follow_from_the_scene(kind):
         assert sorted(question.evidence) == sorted(t.box for t in things)
         for instruction in range(3):
             assert answer_text(question, scene, instruction).endswith(f"\\boxed{{{answer}}}")
+
+
+@pytest.mark.parametrize("kind", ["count", "compare", "exists", "neighbour"])
+def test_the_walk_holds_each_object_in_turn_against_what_is_asked_for(kind):
+    """The rationale is read back: cells, names, what they are held against and running numbers are the scene's."""
+    rng = random.Random(f"walk {kind}")
+    tallied = 0
+    for _ in range(200):
+        scene = make_scene(rng)
+        question = make_question(scene, kind, rng)
+        if question is None:
+            continue
+        asked = re.search(
+            r"How many (.+) are|more (.+) than (.+)\?|Is there a (.+) in|the (\w+ \w+)\?$", question.prompt
+        )
+        phrases = [words for words in asked.groups() if words]
+        members = [group(scene, words) for words in phrases]
+        told = question.steps[0].removeprefix("Objects: ").removesuffix(".").split(", ")
+        found = kind in ("exists", "neighbour") and members[0]
+        assert len(told) == (scene.things.index(members[0][0]) + 1 if found else len(scene.things))
+        for i, (thing, part) in enumerate(zip(scene.things, told)):
+            seen, _, held = part.partition(" vs ")
+            assert seen == f"{'abcdef'[thing.column]}{thing.row + 1} {thing.name}"
+            singular = [re.sub(r" objects$|(?<=cross)es$|(?<=[^s])s$", "", words) for words in phrases]
+            marks = [
+                f" {mark}{sum(t in those for t in scene.things[: i + 1])}"
+                for mark, those in zip("#*", members)
+                if thing in those
+            ]
+            assert held == " ".join(singular) + "".join(marks)
+            tallied += len(marks)
+    assert tallied > 50
+
+
+def test_the_options_are_tried_in_their_order_up_to_the_right_one():
+    rng = random.Random("options")
+    for _ in range(100):
+        question = make_question(make_scene(rng), "option", rng)
+        right = question.answer.partition(". ")[2]
+        tried = question.steps[-1].removeprefix("Options: ").removesuffix(".").split(", ")
+        assert tried == [
+            f"{mark}. {choice} vs {right} {'yes' if mark == question.letter else 'no'}"
+            for mark, choice in zip(LETTERS, question.choices)
+            if mark <= question.letter
+        ]
 
 
 def test_drawing_shows_every_thing_inside_its_box_and_nothing_elsewhere():
@@ -153,7 +198,7 @@ def test_shipped_questions_cover_the_kinds_evenly():
     letters = Counter(row["answer_letter"] for row in rows if row["category"] == "option")
     assert set(letters) == set(LETTERS)
     assert max(letters.values()) - min(letters.values()) <= 1
-    assert {row["answer_type"] for row in rows} == {"integer", "yesno", "choice", "free"}
+    assert {row["answer_type"] for row in rows} == {"integer", "yesno", "choice"}
     for row in rows:
         assert all(0 <= x0 < x1 <= SIDE and 0 <= y0 < y1 <= SIDE for x0, y0, x1, y1 in row["evidence"])
         assert row["rationale"] == " ".join(row["steps"])

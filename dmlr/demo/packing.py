@@ -20,7 +20,7 @@ from dmlr.demo.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, IMAGE_PAD, TURN_END
 from dmlr.demo.vision import IMAGE_TOKENS, TOKENS_PER_SIDE
 
 LONG = 240  # tokens of a segment with a full description or a large thought block
-SHORT = 112  # tokens of the other segments
+SHORT = 144  # tokens of the other segments
 IGNORE = -100
 
 _MARK = "\x00"
@@ -62,17 +62,17 @@ class Packer:
     def batch(self, scenes: list[Scene], shorts: int) -> tuple[Segments, Segments]:
         """One long and `shorts` short segments for every scene.
 
-        Long ones: three in four a full description with reasons, else any instruction with a large thought block. Short
-        ones: reasons (two thirds) or the direct answer (one third). Four in ten short ones have a thought block.
+        Long ones: half a full description with reasons, half reasons (or now and then the direct answer) behind a large
+        thought block. Short ones: reasons, one in ten the direct answer. Four in ten short ones have a thought block.
         """
         long_rows, short_rows = [], []
         for scene in scenes:
-            if self.rng.random() < 0.75:
+            if self.rng.random() < 0.5:
                 long_rows.append(self._segment(scene, 1, LONG, self.rng.choice((0, 0, 1, 2))))
             else:
-                long_rows.append(self._segment(scene, self.rng.choice((0, 2)), LONG, 16))
+                long_rows.append(self._segment(scene, self.rng.choices((0, 2), weights=(9, 1))[0], LONG, 16))
             for _ in range(shorts):
-                instruction = self.rng.choices((0, 2), weights=(2, 1))[0]
+                instruction = self.rng.choices((0, 2), weights=(9, 1))[0]
                 short_rows.append(self._segment(scene, instruction, SHORT, self.rng.choice((0, 0, 1, 2, 4))))
         return _stack(long_rows, len(scenes)), _stack(short_rows, len(scenes))
 

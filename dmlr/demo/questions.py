@@ -1,8 +1,13 @@
 """Questions about a scene, with the answer, the reasons for it and the boxes of the things that decide it.
 
-Five kinds in four answer formats: `count` (integer), `compare` and `exists` (yes or no), `neighbour` (a free word) and
-`option` (a letter). Yes and no are drawn evenly, and so are the letters. The texts are the targets of the training too:
-`answer_text` gives what the model should say under each of the three solver instructions of `dmlr/prompts.py`.
+Five kinds in four answer formats: `count` (integer), `compare` and `exists` (yes or no), `neighbour` (one word of five)
+and `option` (a letter). Yes and no are drawn evenly, and so are the letters. The texts are the targets of the training
+too: `answer_text` gives what the model should say under each of the three solver instructions of `dmlr/prompts.py`.
+
+The reasons walk: they go through the objects in reading order, hold each against what is asked for ("a1 red star vs red
+#1") and keep a tally, and through the options in theirs. Each word then follows from the few words before it and from
+one place of the image, which a model of this size can learn. Without the "vs red" beside each object, 1,000 updates
+did not teach it to hold an object against a word of the question.
 """
 
 import random
@@ -16,10 +21,11 @@ ANSWER_TYPES = {
     "count": "integer",
     "compare": "yesno",
     "exists": "yesno",
-    "neighbour": "free",
+    "neighbour": "choice",
     "option": "choice",
 }
 LETTERS = "ABCD"
+COLUMNS = "abcdef"
 
 _DIRECTIONS = {
     "to the left of": (0, -1, "Left of it"),
@@ -39,8 +45,8 @@ class Question:
     answer: str  # what stands in the box: "3", "Yes", "red", "B. red"
     steps: tuple[str, ...]  # the reasons, one sentence each
     things: tuple[Thing, ...]  # what decides the answer
-    choices: tuple[str, ...] = ()
-    letter: str = ""
+    choices: tuple[str, ...] = ()  # what the answer can be; shown with letters in the prompt of `option` only
+    letter: str = ""  # of the right choice, where the prompt shows letters
     evidence: list[list[int]] = field(default_factory=list)  # pixel boxes of `things`
 
     @property
@@ -51,12 +57,17 @@ class Question:
     @property
     def solution(self) -> str:
         """Gold answer as the dataset spells it: "B. red" for options, else in a box."""
-        return self.answer if self.choices else f"\\boxed{{{self.answer}}}"
+        return self.answer if self.letter else f"\\boxed{{{self.answer}}}"
 
 
 def place(thing: Thing) -> str:
-    """Cell of a thing as the rationales write it, 1-based: "r2c5" is row 2, column 5."""
-    return f"r{thing.row + 1}c{thing.column + 1}"
+    """Cell of a thing, named as on a chessboard but from the top: "c2" is the third column of the second row."""
+    return cell(thing.row, thing.column)
+
+
+def cell(row: int, column: int) -> str:
+    """Name of the cell in that row and column (0-based)."""
+    return f"{COLUMNS[column]}{row + 1}"
 
 
 def plural(noun: str) -> str:
@@ -97,13 +108,23 @@ def _label(group: str) -> str:
     return f"{group} objects" if group in COLOURS else plural(group)
 
 
-def _listing(group: str, things: tuple[Thing, ...]) -> str:
-    """The members of a group with their cells, and how many they are."""
-    label = _label(group)
-    label = label[0].upper() + label[1:]
-    if not things:
-        return f"{label}: none, so 0."
-    return f"{label}: {', '.join(place(t) for t in things)}, so {len(things)}."
+def _walk(scene: Scene, tallies: dict[str, str], until: Thing | None = None) -> str:
+    """The things in reading order, each held against the groups of `tallies`: a match gets their mark and its number.
+
+    With `until` the walk ends at that thing.
+    """
+    counts = dict.fromkeys(tallies, 0)
+    parts = []
+    for thing in scene.things:
+        part = f"{place(thing)} {thing.name} vs {' '.join(tallies)}"
+        for group, mark in tallies.items():
+            if thing in _of_group(scene, group):
+                counts[group] += 1
+                part += f" {mark}{counts[group]}"
+        parts.append(part)
+        if thing is until:
+            break
+    return f"Objects: {', '.join(parts)}."
 
 
 def _count(scene: Scene, rng: random.Random) -> Question:
@@ -117,7 +138,11 @@ def _count(scene: Scene, rng: random.Random) -> Question:
     group = rng.choice(by_number[number])
     things = _of_group(scene, group)
     return Question(
-        "count", f"How many {_label(group)} are there?", str(number), (_listing(group, things),), things
+        "count",
+        f"How many {_label(group)} are there?",
+        str(number),
+        (_walk(scene, {group: "#"}), f"So {number}."),
+        things,
     )
 
 
@@ -134,12 +159,12 @@ def _compare(scene: Scene, rng: random.Random) -> Question:
     wanted.sort(key=lambda p: abs(counts[p[0]] - counts[p[1]]) > 2)
     first, second = wanted[0]
     one, other = _of_group(scene, first), _of_group(scene, second)
-    verdict = f"{len(one)} is {'more' if answer == 'Yes' else 'not more'} than {len(other)}."
+    verdict = f"So {len(one)} against {len(other)}, {'more' if answer == 'Yes' else 'not more'}."
     return Question(
         "compare",
         f"Are there more {_label(first)} than {_label(second)}?",
         answer,
-        (_listing(first, one), _listing(second, other), verdict),
+        (_walk(scene, {first: "#", second: "*"}), verdict),
         one + other,
     )
 
@@ -154,12 +179,11 @@ def _exists(scene: Scene, rng: random.Random) -> Question:
         if not names:
             answer, names = "Yes", {t.name for t in scene.things}
     name = rng.choice(sorted(names))
-    colour = name.split()[0]
-    same = _of_group(scene, colour)
-    listing = f"{colour.capitalize()} objects: {', '.join(f'{place(t)} {t.shape}' for t in same)}."
-    found = tuple(t for t in same if t.name == name)
-    verdict = f"A {name} is there." if found else f"No {name} is there."
-    return Question("exists", f"Is there a {name} in the image?", answer, (listing, verdict), found or same)
+    found = _of_group(scene, name)[:1]
+    walk = _walk(scene, {name: "#"}, found[0] if found else None)
+    verdict = f"So a {name} is there." if found else f"So no {name} is there."
+    evidence = found or _of_group(scene, name.split()[0])
+    return Question("exists", f"Is there a {name} in the image?", answer, (walk, verdict), evidence)
 
 
 def _neighbours(scene: Scene) -> list[tuple[Thing, str, Thing]]:
@@ -176,11 +200,15 @@ def _neighbours(scene: Scene) -> list[tuple[Thing, str, Thing]]:
     return found
 
 
-def _beside_step(reference: Thing, direction: str, other: Thing) -> tuple[str, str]:
+def _beside_steps(scene: Scene, reference: Thing, direction: str, other: Thing) -> tuple[str, str]:
     return (
-        f"The {reference.name} is at {place(reference)}.",
-        f"{_DIRECTIONS[direction][2]} is {place(other)}, a {other.name}.",
+        _walk(scene, {reference.name: "#"}, reference),
+        f"{_DIRECTIONS[direction][2]} at {place(other)}: {other.name}.",
     )
+
+
+def _values(attribute: str) -> tuple[str, ...]:
+    return tuple(COLOURS) if attribute == "colour" else SHAPES
 
 
 def _neighbour(scene: Scene, rng: random.Random) -> Question | None:
@@ -193,8 +221,9 @@ def _neighbour(scene: Scene, rng: random.Random) -> Question | None:
         "neighbour",
         f"What {attribute} is the object directly {direction} the {reference.name}?",
         other.colour if attribute == "colour" else other.shape,
-        _beside_step(reference, direction, other),
+        _beside_steps(scene, reference, direction, other),
         (reference, other),
+        choices=_values(attribute),
     )
 
 
@@ -204,24 +233,25 @@ def _option(scene: Scene, rng: random.Random) -> Question:
     if candidates and rng.random() < 0.5:
         reference, direction, thing = rng.choice(candidates)
         asked = f"Which {attribute} is the object directly {direction} the {reference.name}?"
-        steps: tuple[str, ...] = _beside_step(reference, direction, thing)
+        steps: tuple[str, ...] = _beside_steps(scene, reference, direction, thing)
         things: tuple[Thing, ...] = (reference, thing)
     else:
         thing = rng.choice(scene.things)
-        asked = f"Which {attribute} is the object in row {thing.row + 1}, column {thing.column + 1}?"
-        steps = (f"In {place(thing)} is a {thing.name}.",)
+        asked = f"Which {attribute} is the object at {place(thing)}?"
+        steps = (f"At {place(thing)}: {thing.name}.",)
         things = (thing,)
     right = thing.colour if attribute == "colour" else thing.shape
-    wrong = [v for v in (COLOURS if attribute == "colour" else SHAPES) if v != right]
+    wrong = [v for v in _values(attribute) if v != right]
     letter = rng.choice(LETTERS)
     choices = rng.sample(wrong, len(LETTERS) - 1)
     choices.insert(LETTERS.index(letter), right)
-    options = "\n".join(f"{mark}. {choice}" for mark, choice in zip(LETTERS, choices, strict=True))
+    lettered = [f"{mark}. {choice}" for mark, choice in zip(LETTERS, choices, strict=True)]
+    tried = [f"{option} vs {right} {'yes' if option[0] == letter else 'no'}" for option in lettered]
     return Question(
         "option",
-        f"{asked}\n{options}",
+        "\n".join((asked, *lettered)),
         f"{letter}. {right}",
-        (*steps, f"That is option {letter}."),
+        (*steps, f"Options: {', '.join(tried[: LETTERS.index(letter) + 1])}."),
         things,
         choices=tuple(choices),
         letter=letter,
@@ -236,4 +266,4 @@ _MAKERS = {
     "option": _option,
 }
 
-assert GRID <= 9, "cells are written with one digit each"
+assert len(COLUMNS) >= GRID, "a cell is named by one letter and one digit"

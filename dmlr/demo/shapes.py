@@ -64,7 +64,7 @@ class Scene:
         return next((t for t in self.things if (t.row, t.column) == (row, column)), None)
 
 
-def make_scene(rng: random.Random, fewest: int = 8, most: int = 16) -> Scene:
+def make_scene(rng: random.Random, fewest: int = 4, most: int = 10) -> Scene:
     """Draw a scene of `fewest` to `most` things in distinct cells from `rng`."""
     cells = sorted(rng.sample(range(GRID * GRID), rng.randint(fewest, most)))
     things = []

@@ -15,7 +15,7 @@ _TURNS = {"compare": ("Yes", "No"), "exists": ("Yes", "No"), "option": tuple(LET
 
 
 def make_split(
-    name: str, count: int, seed: int, fewest: int = 8, most: int = 16, banned: frozenset[str] = frozenset()
+    name: str, count: int, seed: int, fewest: int = 11, most: int = 15, banned: frozenset[str] = frozenset()
 ) -> list[tuple[Scene, Question]]:
     """`count` questions, two per scene, the kinds in turn; deterministic in (`name`, `seed`).
 
@@ -68,12 +68,12 @@ def dataset_row(question: Question, number: int, name: str, image: str) -> dict[
         "rationale": question.rationale,
         "steps": list(question.steps),
     }
+    row["answer_text"] = question.answer
     if question.choices:
         row["choices"] = list(question.choices)
+    if question.letter:
         row["answer_letter"] = question.letter
         row["answer_text"] = question.answer.partition(". ")[2]
-    else:
-        row["answer_text"] = question.answer
     return row
 
 

@@ -6,7 +6,6 @@ so that the model answers the same with 0 to 8 thoughts, perturbed or not, with 
 """
 
 import logging
-import math
 import random
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from dmlr.demo.model import build_model, build_processor, save_checkpoint
 from dmlr.demo.packing import IGNORE, LONG, SHORT, Packer, Segments
 from dmlr.demo.shapes import Scene, make_scene
 from dmlr.demo.tokenizer import build_tokenizer
-from dmlr.demo.vision import cache_features, warm_up, whiten
+from dmlr.demo.vision import align_words, cache_features, warm_up, whiten
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +33,12 @@ class TrainConfig:
     scenes: int = 6000  # training images
     vision_updates: int = 160
     vision_batch: int = 32
-    updates: int = 3400
-    images: int = 12  # per update
+    updates: int = 1300
+    images: int = 8  # per update
     shorts: int = 6  # short segments per image, beside one long one
-    lr: float = 3e-3
-    warm_up_updates: int = 150
+    lr: float = 4e-3
+    warm_up_updates: int = 100
+    cooling: int = 200  # updates of the final decay
     weight_decay: float = 0.02
     save_every: int = 100
 
@@ -62,6 +62,7 @@ def train(config: TrainConfig, folder: Path) -> None:
     scenes = training_scenes(config)
     features = _vision_stage(model, scenes, config, folder)
     model.model.visual.requires_grad_(False)
+    align_words(model, tokenizer.get_vocab(), scenes[:500], features[:500])
     _language_stage(model, processor, scenes, features, config, folder)
 
 
@@ -139,35 +140,32 @@ def _language_stage(
     packer = Packer(processor.tokenizer, rng)
     trainer = LanguageTrainer(model, packer, config)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=config.lr,
-        betas=(0.9, 0.98),
-    )
+    optimizers = _optimizers(model, config)
     first = 0
     state_file = folder / "state.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         first = state["update"]
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         log.info("continuing after update %d", first)
     started, running = time.monotonic(), 0.0
     for update in range(first, config.updates):
         # Seeded per update, so that a continued training sees the rows that an uninterrupted one would have seen.
         rng.seed(f"language:{config.seed}:{update}")
         torch.manual_seed(config.seed * 1_000_003 + update)
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * _schedule(update, config)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * _schedule(update, config)
         chosen = rng.sample(range(len(scenes)), config.images)
         long, short = packer.batch([scenes[i] for i in chosen], config.shorts)
         loss = trainer.loss(features[chosen], long, short)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         running = loss.item() if update == first else 0.95 * running + 0.05 * loss.item()
         done = update + 1
         if done % 20 == 0 or done == config.updates or done - first <= 3:
@@ -175,14 +173,30 @@ def _language_stage(
             log.info("update %d/%d loss %.4f, %.2f s per update", done, config.updates, running, pace)
         if done % config.save_every == 0 or done == config.updates:
             save_checkpoint(model, processor, folder / f"step-{done:05d}")
-            state = {"update": done, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {
+                "update": done,
+                "model": model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            }
             torch.save(state, folder / "state.tmp")
             (folder / "state.tmp").replace(state_file)
 
 
+def _optimizers(
+    model: Qwen2_5_VLForConditionalGeneration, config: TrainConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for the matrices of the decoder layers, AdamW for the embedding, the norms and the biases."""
+    core = model.model.language_model
+    matrices = [p for p in core.layers.parameters() if p.ndim == 2]
+    others = [core.embed_tokens.weight, *(p for p in core.parameters() if p.ndim < 2)]
+    return (
+        torch.optim.Muon(
+            matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(others, lr=config.lr, weight_decay=0.0, betas=(0.9, 0.98)),
+    )
+
+
 def _schedule(update: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to 2 % of the rate."""
-    if update < config.warm_up_updates:
-        return (update + 1) / config.warm_up_updates
-    share = (update - config.warm_up_updates) / max(1, config.updates - config.warm_up_updates)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
+    """Linear warm-up, constant, linear down to nothing over the last `config.cooling` updates."""
+    return min(1.0, (update + 1) / config.warm_up_updates, (config.updates - update) / config.cooling)

@@ -8,7 +8,7 @@ second stage.
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from dmlr.demo.fastpath import vision_features
 from dmlr.demo.model import WIDTH
+from dmlr.demo.questions import COLUMNS, plural
 from dmlr.demo.shapes import CELL, COLOURS, GRID, SHAPES, SIDE, Scene, draw_scene, make_scene
 
 log = logging.getLogger(__name__)
@@ -146,3 +147,36 @@ def cache_features(
         project(model, scenes[i : i + batch]).to("cpu", torch.bfloat16) for i in range(0, len(scenes), batch)
     ]
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def align_words(
+    model: Qwen2_5_VLForConditionalGeneration,
+    vocabulary: Mapping[str, int],
+    scenes: Sequence[Scene],
+    features: Tensor,
+) -> None:
+    """Start the embeddings of the words of shapes world from what the tower says about them.
+
+    A word's token (`vocabulary`, singular and plural) gets the direction in which the image tokens (N, 144, D) of its
+    colour, shape, row or column lie, plus half of its random start, at the norm that it had. The alignment that large
+    models get from captions: a head that compares a word with an object begins with something to compare.
+    """
+    table = model.model.language_model.embed_tokens.weight
+    labels = torch.stack([token_labels(scene) for scene in scenes]).flatten(0, 1)
+    flat = features.float().flatten(0, 1)
+    occupied = labels[:, 0] > 0
+    centre = flat[occupied].mean(0)
+    named: list[tuple[tuple[str, ...], int, int]] = [
+        (words, 0, i + 1) for i, words in enumerate((f" {colour}",) for colour in COLOURS)
+    ]
+    named += [((f" {shape}", f" {plural(shape)}"), 1, i + 1) for i, shape in enumerate(SHAPES)]
+    named += [((str(row + 1),), 2, row) for row in range(GRID)]
+    named += [((f" {COLUMNS[column]}",), 3, column) for column in range(GRID)]
+    for words, axis, value in named:
+        direction = flat[occupied & (labels[:, axis] == value)].mean(0) - centre
+        for word in words:
+            token = vocabulary[word.replace(" ", "\u0120")]  # how byte-level BPE writes a space
+            start = table[token].clone()
+            mixed = direction / direction.norm() + 0.5 * start / start.norm()
+            table[token] = mixed * (start.norm() / mixed.norm())
