@@ -15,11 +15,15 @@ import torch
 from proof_tools import peak_bytes
 from run_fakes import Verifier, comparable
 
-from dmlr import engine, inference, runner
+from dmlr import engine, inference, random_model, runner
+from dmlr.backbone import Backbone
 from dmlr.batching import SafeAnswer
 from dmlr.config import resolve
 from dmlr.data import Sample
+from dmlr.demo.model import build_processor
+from dmlr.demo.tokenizer import build_tokenizer
 from dmlr.engine import Answerer, bytes_per_sample, largest_fitting
+from dmlr.scoring import Scorer
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +110,40 @@ def test_the_estimate_is_above_what_a_sample_takes(tiny, samples, config, name):
     per_sample = (four - one) / 3
     estimate = bytes_per_sample(tiny, config)
     assert per_sample <= estimate <= 12 * per_sample
+
+
+def test_the_estimate_counts_what_the_true_gradient_keeps_of_every_layer(samples, config):
+    """Twelve layers and 136 rows of block: the activations kept for the way back are most of the memory."""
+    deep = Backbone(
+        random_model.build(
+            random_model.sizes(256, 12, vocab_size=800),
+            torch.device("cpu"),
+            torch.float32,
+            processor=build_processor(build_tokenizer()),
+        ),
+        min_tokens=4,
+        max_tokens=64,
+    )
+    config = config.replace(
+        max_pixels=64,
+        min_pixels=4,
+        max_new_tokens=8,
+        use_auto_grad=True,
+        num_thought_tokens=8,
+        num_selected_patches=16,
+    )
+    prefix = deep.prefill([deep.encode(samples[0], 8, 0)], inference.reserve(config))
+    scorer = Scorer(deep, prefix, inference.block_style(config), config)
+    thoughts = deep.initial_thoughts(prefix, 8, False).requires_grad_()
+    patches = torch.arange(16).expand(1, 8, 16)
+
+    def follow():
+        reward = scorer.score(thoughts, patches, with_attention=True).reward
+        torch.autograd.grad(reward.sum(), thoughts)
+
+    follow()  # what is allocated once
+    peak = peak_bytes(follow)
+    assert peak <= bytes_per_sample(deep, config) <= 4 * peak
 
 
 # ---- out of memory ------------------------------------------------------------------------------------------------
