@@ -204,9 +204,9 @@ class RayCrew:
 
     def predictions(self, samples: Sequence[Sample], stop: Stop) -> Iterator[list[Prediction]]:
         """See `Crew`. Raises `UserError` when every worker is gone and none can be started."""
-        most = math.ceil(len(samples) / (BATCHES_PER_WORKER * len(self._slots)))
         there = [slot.batch_size for slot in self._slots if slot.batch_size]
-        size = max(1, min(*there, most))
+        share = self._options["num_gpus"] if self._config.run.batch_size == "auto" else 1.0
+        size = common_size(there, share, len(samples), len(self._slots))
         work = Work(collections.deque(plan(samples, self._dataset, self._config, size)))
         alive = time.monotonic()
         while True:
@@ -359,6 +359,17 @@ def placement(config: Config, resources: dict[str, float]) -> tuple[dict[str, An
     options = {"num_cpus": cpus, "num_gpus": share, "max_restarts": 0, "max_task_retries": 0}
     inner = "cpu" if not share else "cuda"
     return options, config.replace(device=inner)
+
+
+def common_size(sizes: Sequence[int], share: float, samples: int, workers: int) -> int:
+    """Samples per batch: what suits every worker (`sizes`), and leaves each a few batches of the `samples`.
+
+    A worker that has a `share` of a GPU took all that was free for its own; its neighbours will want theirs.
+    """
+    fits = min(sizes)
+    if 0 < share < 1:
+        fits = int(fits * share)
+    return max(1, min(fits, math.ceil(samples / (BATCHES_PER_WORKER * workers))))
 
 
 def _resources(amounts: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ ray = pytest.importorskip("ray")
 from ray import cloudpickle  # noqa: E402
 
 from dmlr import workers  # noqa: E402
-from dmlr.workers import Work, placement  # noqa: E402
+from dmlr.workers import Work, common_size, placement  # noqa: E402
 
 cloudpickle.register_pickle_by_value(run_fakes)
 
@@ -273,6 +273,21 @@ def test_placement(flags_given, resources, share, device):
 def test_impossible_placement(flags_given, resources, part):
     with pytest.raises(UserError, match=part):
         placement(Config().replace(num_workers=4, **flags_given), resources)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share", "samples", "workers", "expected"),
+    [
+        ([32, 16], 1.0, 10_000, 2, 16),  # two kinds of GPU
+        ([32, 32], 0.5, 10_000, 2, 16),  # two workers on one
+        ([8], 0.0, 10_000, 2, 8),  # no GPU
+        ([2], 0.25, 10_000, 4, 1),
+        ([32], 1.0, 33, 2, 5),  # four batches each, so that none waits long for the last
+        ([32], 1.0, 1, 2, 1),
+    ],
+)
+def test_size_of_the_batches_of_a_crew(sizes, share, samples, workers, expected):
+    assert common_size(sizes, share, samples, workers) == expected
 
 
 def test_thirds_of_a_gpu_fit_for_ray():
