@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "analyze": ("dmlr.report.command:analyze_main", "look into the rewards and patches of a run"),
 }
 INTERRUPTED = 130
+NOBODY_READS = 141  # what a shell reports for a program that SIGPIPE ended
 USER_ERROR = 2
 
 
@@ -43,7 +45,8 @@ def console() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sub-command that `argv` names (default: the words of this process); returns its exit code.
 
-    0 done, 2 the user's error (one line each on standard error, no traceback), 130 interrupted.
+    0 done, 2 the user's error (one line each on standard error, no traceback), 130 interrupted, 141 when nobody reads
+    standard output any more (`dmlr ... | head`).
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
@@ -54,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         set_up_environment()
-        return _command(words[0])(words[1:])
+        code = _command(words[0])(words[1:])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return NOBODY_READS
     except UserError as error:
         for problem in error.problems:
             print(f"dmlr: error: {problem}", file=sys.stderr)
@@ -62,6 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("dmlr: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output was closed; it then leads nowhere, so that the interpreter's last flush does not fail."""
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def set_up_environment() -> None:

@@ -97,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=int, default=64, help="questions")
     parser.add_argument("--lrs", default="0.005,0.05", help="step sizes to try for whole runs")
+    parser.add_argument("--policy", action="append", choices=POLICIES, help="only this one (repeatable)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args, rest = parser.parse_known_args(argv)
     torch.set_num_threads(args.threads)
@@ -105,8 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     backbone = Backbone.load(base.model)
     samples = load_dataset(base.run).samples
     rows, record = [], []
-    for name, flags in POLICIES.items():
-        config = base.replace(**flags)
+    for name in args.policy or POLICIES:
+        config = base.replace(**POLICIES[name])
         cosine = torch.ones(len(samples))
         if not config.latent.use_auto_grad:
             cosine = cosines(samples, backbone, config)

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,26 @@ def test_interrupt_exits_130(monkeypatch, capsys):
     monkeypatch.setattr(cli, "run_main", interrupted)
     assert cli.main(["run"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    """`dmlr judge ... | head -0`: no traceback, and the exit code of a program that SIGPIPE ended."""
+    words = [sys.executable, "-m", "dmlr", "judge", "--output", "1", "--solution", "1"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(write)
+    assert done.returncode == cli.NOBODY_READS
+    assert done.stderr == ""
+
+
+def test_another_broken_pipe_is_not_hidden(monkeypatch):
+    def lost(argv):
+        raise BrokenPipeError("a worker's pipe")
+
+    monkeypatch.setattr(cli, "_command", lambda name: lost)
+    with pytest.raises(BrokenPipeError, match="worker"):
+        cli.main(["judge"])
 
 
 def test_every_command_is_listed_and_exists(capsys):
