@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dmlr.reward import parse_self_score, score_logits
+from dmlr.reward import _largest, parse_self_score, score_logits
 
 V, K = 151_936, 10  # vocabulary of Qwen2.5-VL, the default k
 
@@ -29,6 +29,23 @@ def test_exact_values_of_the_uniform_distribution():
     assert score_logits(logits, "entropy", K).reward.item() == pytest.approx(
         1 - K / V * math.log(V), rel=1e-6
     )
+
+
+@pytest.mark.parametrize("size", [5, 128, 1291, 1408, V])
+@pytest.mark.parametrize("k", [1, 10, 40])
+def test_largest_in_two_stages_equal_topk(size, k):
+    """Ties, several large values in one chunk, large values in the rest behind the last chunk; gradients too."""
+    generator = torch.Generator().manual_seed(size)
+    k = min(k, size)
+    values = torch.randint(-50, 50, (2, 3, size), generator=generator).float()
+    values[0, 0, :4] += 100
+    values[1, 1, -3:] += torch.tensor([60.0, 80.0, 70.0])
+    assert torch.equal(_largest(values, k), values.topk(k, dim=-1).values)
+    spread = torch.randn(2, size, generator=generator, requires_grad=True)
+    weights = torch.arange(1.0, k + 1)
+    (mine,) = torch.autograd.grad((_largest(spread, k) * weights).sum(), spread)
+    (theirs,) = torch.autograd.grad((spread.topk(k, dim=-1).values * weights).sum(), spread)
+    assert torch.equal(mine, theirs)
 
 
 def test_values_by_hand():
