@@ -20,13 +20,10 @@ log = logging.getLogger(__name__)
 _AHEAD = 4  # threads that load images; decoding and resizing release the interpreter lock
 _SHARE = 0.8  # of the free memory that a batch may plan for; the rest is fragmentation and workspaces
 
-# Samples per batch for --batch_size auto, where the memory holds them.
-# On CUDA a step of one sample reads every weight and computes little, so a batch is nearly free until the products
-# fill the device; beyond 32 throughput hardly rises, and one slow sample holds up more.
-LARGEST_ON_CUDA = 32
-# On a CPU the products of one block fill the cores already. What a batch still saves is reading the weights once
-# per token while decoding; what it costs is that its rows end at different times. To be set by measurement.
-LARGEST_ON_CPU = 8
+# Samples per batch for --batch_size auto, where the memory holds them. A step of one sample reads every weight and
+# computes little, so a batch is nearly free until the products fill the device: on two CPU cores 64 questions of the
+# demo took 58, 19 and 14 s in batches of 1, 8 and 32 (docs/LOG.md). Larger ones make a slow sample hold up more.
+LARGEST = 32
 
 
 class Answerer:
@@ -85,8 +82,7 @@ class Answerer:
         """Samples per batch for `--batch_size auto`: what suits the device and fits into its free memory."""
         device = self._backbone.device
         free = free_memory(device)
-        largest = LARGEST_ON_CUDA if device.type == "cuda" else LARGEST_ON_CPU
-        size = largest_fitting(free, bytes_per_sample(self._backbone, self._config), largest)
+        size = largest_fitting(free, bytes_per_sample(self._backbone, self._config), LARGEST)
         log.info("--batch_size auto: %d (%.1f GB free)", size, free / 1e9)
         return size
 

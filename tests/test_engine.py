@@ -56,11 +56,10 @@ def test_the_largest_power_of_two_that_fits():
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_auto_asks_the_free_memory_of_the_device(tiny, config, monkeypatch, device):
     answerer = Answerer(tiny, config)
-    largest = engine.LARGEST_ON_CUDA if device == "cuda" else engine.LARGEST_ON_CPU
     asked = []
     monkeypatch.setattr(tiny, "device", torch.device(device))
     per_sample = bytes_per_sample(tiny, config)
-    for fits, expected in ((2.5, 2), (10_000, largest), (0.1, 1)):
+    for fits, expected in ((2.5, 2), (10_000, engine.LARGEST), (0.1, 1)):
         monkeypatch.setattr(
             engine,
             "free_memory",

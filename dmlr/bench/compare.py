@@ -85,8 +85,8 @@ def compare_paths(
         ["rate of those products, GFLOP/s", record["floor_gflops"]],
         [f"batch {BATCH} / batch 1, optimisation per sample", record["batch_per_sample_over_single"]],
         ["decode per token: own / generate with cache", record["decode_over_generate"]],
-        ["peak memory of a sample, fast, MB", record["peak_mb_fast"]],
-        ["peak memory of a sample, naive, MB", record["peak_mb_naive"]],
+        ["peak above what was held before, fast, MB", record["peak_mb_fast"]],
+        ["peak above what was held before, naive, MB", record["peak_mb_naive"]],
     ]
     return text + "\n\n" + table(["figure", "value"], extra), record
 
