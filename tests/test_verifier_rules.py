@@ -2,6 +2,7 @@
 
 import pytest
 from answer_cases import CASES, GARDEN, OPEN, R, U, W
+from answer_cases_open import MORE_CASES
 
 from dmlr.verifier import verify
 
@@ -16,7 +17,7 @@ from dmlr.verifier import verify
             expected,
             id=f"{gold[:24]}|{output[:40]}".encode("ascii", "replace").decode(),
         )
-        for prompt, gold, answers in CASES
+        for prompt, gold, answers in [*CASES, *MORE_CASES]
         for output, expected in answers.items()
     ],
 )
