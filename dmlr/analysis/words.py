@@ -61,7 +61,7 @@ def groups_of(text: str, spans: Sequence[tuple[int, int]], words: Words, questio
     in.
 
     `repeated` are content words that the `question` holds already: they may be copied instead of seen. A
-    token that touches no word of either list (punctuation, other words, cell names like r3c2) has no group.
+    token that touches no word of either list (punctuation, other words, cell names like c3) has no group.
     `spans` are (start, stop) characters.
     """
     asked = {match.group().lower() for match in re.finditer(r"[^\W_]+", question)}
