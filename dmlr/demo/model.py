@@ -26,8 +26,7 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     """Configuration of the demo model, the ids taken from `tokenizer`.
 
     Half of the 24 rotary frequencies (those of the width) hardly turn over 400 positions: a head that matches a word of
-    the question with an object or with another word needs channels whose score does not depend on the distance. With
-    a `rope_theta` of 100, where every channel turns, the model never learned to match (tried, 3,500 updates).
+    the question with an object or with another word needs channels whose score does not depend on the distance.
     """
     ids: dict[str, int] = {name: tokenizer.vocab[name] for name in SPECIAL_TOKENS}
     return Qwen2_5_VLConfig(
