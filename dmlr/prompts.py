@@ -14,7 +14,7 @@ SOLVER_INSTRUCTIONS = (
     "Give the final answer directly, in \\boxed{} and without any explanation.",
 )
 
-# A thought placeholder is one `<|endoftext|>`: its embedding is where the optimisation starts (spec section 1).
+# A thought placeholder is one `<|endoftext|>`: its embedding is where the optimisation starts.
 THOUGHT_PLACEHOLDER = "<|endoftext|>"
 THOUGHT_LEAD = "\nLatent thoughts: "
 

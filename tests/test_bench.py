@@ -13,7 +13,7 @@ import run_fakes
 
 from dmlr import inference, naive, runner
 from dmlr.bench import memory, soak, workload
-from dmlr.config import resolve
+from dmlr.config import Config, resolve
 from dmlr.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +93,19 @@ def test_a_run_that_keeps_nothing_meets_the_goal(soaked):
     assert ": met; 0 failed" in text
     assert sorted(s.data_idx for s in seen) == list(range(60))
     assert {s.question for s in seen} == {"question 0", "question 1", "question 2"}
+
+
+def test_memory_that_is_given_back_at_the_end_hides_no_growth():
+    readings = [(0, 500_000_000), (100, 1_000_000_000), (200, 1_200_000_000), (300, 900_000_000)]
+    text, record = soak._told(readings, {"total": 300, "errors": 0}, Config())
+    assert record["growth_percent"] == pytest.approx(20)
+    assert "NOT met" in text
+
+
+def test_a_server_is_not_weighed(tmp_path):
+    config = Config().replace(engine="openai", method="vanilla", base_url="http://localhost:1/v1")
+    with pytest.raises(UserError, match="drop --engine openai"):
+        soak.soak(config, 60, 20)
 
 
 def test_too_few_samples_are_refused(soaked):

@@ -52,12 +52,15 @@ def soak(config: Config, count: int, every: int) -> tuple[str, dict[str, Any]]:
 
     It is a whole run: journal, reward logs, verdicts, the next batch prepared ahead. Memory is that of this process and
     its children (rules that may hang run in one). Growth is from the first reading after `every` samples, when
-    everything that is allocated once is there, to the last. Raises `UserError` when that leaves nothing to compare.
+    everything that is allocated once is there, to the largest after it. Raises `UserError` when that leaves nothing to
+    compare, and for --engine openai, whose model is elsewhere.
     """
     if every < 1 or count < 2 * every:
         raise UserError(
             f"--soak {count}: give 2 * --soak_every {every} samples or more, so that there is a growth"
         )
+    if config.decoding.engine != "local":
+        raise UserError("--soak weighs the engine of this process: drop --engine openai")
     weighed: list[_Weighed] = []
 
     def engine(settings: Config) -> Answer:
@@ -88,8 +91,8 @@ def _repeated(config: Config, count: int) -> list[dict[str, Any]]:
 def _told(
     readings: list[tuple[int, int]], summary: dict[str, Any], config: Config
 ) -> tuple[str, dict[str, Any]]:
-    first, last = readings[1][1], readings[-1][1]
-    growth = 100 * (last - first) / first
+    first, largest = readings[1][1], max(size for _, size in readings[2:])
+    growth = 100 * (largest - first) / first
     lines = [
         [samples, size / 1e6, 100 * (size - first) / first if samples >= readings[1][0] else "-"]
         for samples, size in readings
@@ -97,7 +100,7 @@ def _told(
     text = table(["samples", "resident memory, MB", "growth, %"], lines)
     verdict = "met" if growth <= GROWTH_GOAL else "NOT met"
     text += (
-        f"\n\ngrowth from {readings[1][0]} to {readings[-1][0]} samples: {growth:.2f} %, "
+        f"\n\nlargest growth after {readings[1][0]} of {readings[-1][0]} samples: {growth:.2f} %, "
         f"goal <= {GROWTH_GOAL:g} %: {verdict}; {summary['errors']} failed"
     )
     record = {

@@ -4,7 +4,6 @@ It uses no part of the toolkit's engine, so it can serve as a check on it.
 """
 
 import logging
-import math
 import random
 import re
 from collections import defaultdict
@@ -19,6 +18,7 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen
 
 from dmlr import prompts
 from dmlr.files import read_json
+from dmlr.summary import wilson_interval
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +34,6 @@ class Condition:
     noise: float = 0.0  # standard deviation, share of the placeholder embedding's RMS
     patches: int = 0  # random image tokens before every thought
     shuffled: bool = False
-
-
-def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of a proportion (95 % by default)."""
-    if total == 0:
-        return 0.0, 1.0
-    share, square = right / total, z * z
-    middle = (share + square / (2 * total)) / (1 + square / total)
-    half = z / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total * total))
-    return middle - half, middle + half
 
 
 def boxed(text: str) -> str | None:
@@ -172,7 +162,7 @@ def score(rows: list[dict[str, Any]], texts: list[str]) -> dict[str, Any]:
             golds[group].append(row.get("answer_letter") or gold)
     table = {}
     for group, count in total.items():
-        low, high = wilson(right[group], count)
+        low, high = wilson_interval(right[group], count)
         commonest = max(golds[group].count(g) for g in golds[group])
         table[group] = {
             "right": right[group],
